@@ -1,0 +1,432 @@
+package casemate
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"time"
+)
+
+// The types below stand in the order in which a call meets them.
+
+// A ToolName is what the planner calls a tool by: 1 to 64 of [A-Za-z0-9_-].
+// 64 is the bound of the OpenAI function schema.
+type ToolName string
+
+// A Digest is "sha256:" and 64 lower-case hexadecimal digits.
+type Digest string
+
+// A CallID is "c_" and 26 characters of base32; no two calls share one.
+type CallID string
+
+// A SessionID names one conversation of one caller; see router.Sessions.
+type SessionID string
+
+// A Tool is one external capability: the function that planners know, and
+// the security profile that says what it may touch.
+type Tool struct {
+	Name        ToolName        `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Parameters  json.RawMessage `json:"parameters"` // JSON Schema 2020-12 of an object
+	Run         Run             `json:"run"`
+	Security    Profile         `json:"security"`
+	Roles       map[string]Role `json:"roles,omitempty"` // flow.args of the manifest
+}
+
+// A Role says what an argument is to its tool.
+type Role string
+
+// The roles of an argument.
+const (
+	RoleTarget     Role = "target"
+	RoleSelector   Role = "selector"
+	RoleContent    Role = "content"
+	RoleCommand    Role = "command"
+	RoleCredential Role = "credential"
+	RoleOption     Role = "option"
+)
+
+// Digest is over the canonical form of the tool: JSON with the keys in the
+// order of these types, maps sorted. It pins the tool: what runs is what was
+// trusted, or nothing.
+func (t *Tool) Digest() Digest {
+	b, err := json.Marshal(t)
+	if err != nil {
+		bug("tool does not marshal: " + err.Error())
+	}
+	sum := sha256.Sum256(b)
+	return Digest("sha256:" + hex.EncodeToString(sum[:]))
+}
+
+// Run says what the guest is. Exactly one field is set.
+type Run struct {
+	Exec    *Exec    `json:"exec,omitempty"`
+	Python  *Script  `json:"python,omitempty"`
+	Node    *Script  `json:"node,omitempty"`
+	Shell   *Shell   `json:"shell,omitempty"`
+	Builtin Function `json:"builtin,omitempty"`
+}
+
+// Exec runs one program for a call. Each element of Command is literal text
+// or exactly "{ARGUMENT}", which one argument fills, whatever it holds;
+// there is never a shell.
+type Exec struct {
+	Command []string `json:"command"`
+	Stdin   string   `json:"stdin,omitempty"`  // "{ARGUMENT}": the argument that is its standard input
+	Result  string   `json:"result,omitempty"` // "text" (the default) or "json": parse standard output
+}
+
+// Script runs the argument "code" in an interpreter that waits with its
+// imports done.
+type Script struct {
+	Interpreter string   `json:"interpreter,omitempty"` // absolute path; empty is the first python3 or node on PATH
+	Preload     []string `json:"preload,omitempty"`     // modules to import before the call
+}
+
+// Shell runs the argument "command" by /bin/sh -c.
+type Shell struct{}
+
+// A Function is one capability function of a tool that ships with Casemate.
+type Function string
+
+// The functions of builtin: files.
+const (
+	ReadFile    Function = "read_file"
+	WriteFile   Function = "write_file"
+	EditFile    Function = "edit_file"
+	ListFolder  Function = "list_folder"
+	SearchFiles Function = "search_files"
+)
+
+// A Profile is what a tool may touch. The zero profile is nothing at all: no
+// file of the host but the read-only system folders that programs need to
+// start, no network, no environment, and limits of zero, which mean the
+// defaults of WithDefaults and never "unlimited".
+type Profile struct {
+	Isolation  string            `json:"isolation,omitempty"` // a backend's name; "" and "auto": the cheapest that gives everything
+	Assurance  Assurance         `json:"assurance,omitempty"`
+	Network    Network           `json:"network,omitempty"`
+	Filesystem []Mount           `json:"filesystem,omitempty"`
+	Env        map[string]string `json:"env,omitempty"`
+	Cwd        string            `json:"cwd,omitempty"` // absolute, in the sandbox; "" is /tmp
+	Syscalls   Syscalls          `json:"syscalls,omitzero"`
+	Rate       Rate              `json:"rate,omitzero"`
+	CPU        float64           `json:"cpu,omitempty"`       // cores
+	Memory     int64             `json:"memory,omitempty"`    // bytes, swap off
+	Disk       int64             `json:"disk,omitempty"`      // bytes of /tmp, /out and what a call writes to its grants, each
+	Processes  int               `json:"processes,omitempty"` // threads count
+	Timeout    time.Duration     `json:"timeout,omitempty"`   // of one call
+	Output     int64             `json:"output,omitempty"`    // bytes of one result
+	Scope      Scope             `json:"scope,omitempty"`
+}
+
+// The defaults of a profile that leaves a limit out.
+const (
+	DefaultCPU       = 1.0
+	DefaultMemory    = 512 << 20
+	DefaultDisk      = 1 << 30
+	DefaultProcesses = 64
+	DefaultTimeout   = 30 * time.Second
+	DefaultOutput    = 1 << 20
+)
+
+// WithDefaults returns p with every limit and choice that is left out set to
+// its default. It widens nothing that p states.
+func (p Profile) WithDefaults() Profile {
+	set(&p.Isolation, "auto")
+	set(&p.Assurance, Weak)
+	set(&p.Network, NetworkNone)
+	set(&p.Cwd, "/tmp")
+	set(&p.CPU, DefaultCPU)
+	set(&p.Memory, DefaultMemory)
+	set(&p.Disk, DefaultDisk)
+	set(&p.Processes, DefaultProcesses)
+	set(&p.Timeout, DefaultTimeout)
+	set(&p.Output, DefaultOutput)
+	set(&p.Scope, ScopeCall)
+	return p
+}
+
+func set[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// An Assurance says how much a bug of the kernel may cost.
+type Assurance string
+
+// The assurances, weakest first.
+const (
+	Weak       Assurance = "weak"
+	Moderate   Assurance = "moderate"
+	Strong     Assurance = "strong"
+	VeryStrong Assurance = "very-strong"
+)
+
+// Network is what a sandbox reaches: "none" (its loopback is down) or
+// "loopback" (its own, up). Rules need the egress broker.
+type Network string
+
+// The networks that need no broker.
+const (
+	NetworkNone     Network = "none"
+	NetworkLoopback Network = "loopback"
+)
+
+// A Mount grants one file or folder of the host.
+type Mount struct {
+	Path    string   `json:"path"` // on the host, absolute, every link resolved when it was trusted
+	At      string   `json:"at"`   // in the sandbox, absolute
+	Access  Access   `json:"access"`
+	Execute bool     `json:"execute,omitempty"` // programs in it may be run
+	Names   []string `json:"names,omitempty"`   // protected names that the operator grants all the same
+}
+
+// Access is "read" or "write"; write includes read.
+type Access string
+
+// The accesses.
+const (
+	Read  Access = "read"
+	Write Access = "write"
+)
+
+// Syscalls takes system calls away, by name; it can give none.
+type Syscalls struct {
+	Deny []string `json:"deny,omitempty"`
+}
+
+// Rate bounds calls. Zero is no bound of that kind.
+type Rate struct {
+	PerMinute  int `json:"per_minute,omitempty"`
+	PerDay     int `json:"per_day,omitempty"`
+	PerSession int `json:"per_session,omitempty"`
+}
+
+// Scope says how long a sandbox lives: for one call, or for one session.
+type Scope string
+
+// The scopes.
+const (
+	ScopeCall    Scope = "call"
+	ScopeSession Scope = "session"
+)
+
+// A Call is one request of a planner for a tool.
+type Call struct {
+	ID        CallID
+	Session   SessionID
+	Tool      ToolName
+	Arguments json.RawMessage // as received; a JSON object
+	Label     Label           // of everything in Arguments
+}
+
+// A Spec asks a backend for one parked guest.
+type Spec struct {
+	Tool  *Tool
+	Grant Grant
+}
+
+// A Grant is what one call gets: its tool's profile, narrowed. A zero limit
+// is the profile's; a larger one is refused by whoever makes the sandbox.
+type Grant struct {
+	Tool      Digest
+	Memory    int64
+	Disk      int64
+	Processes int
+	Output    int64
+	Timeout   time.Duration
+	Without   []string // At of the profile's mounts that this call does not get
+}
+
+// A Backend makes sandboxes by one isolation method.
+type Backend interface {
+	Name() string
+
+	// Probe says what this host can enforce, and what it cannot and why. It
+	// may take some tens of milliseconds, and starts nothing that stays.
+	Probe(context.Context) (Capabilities, error)
+
+	// Start returns a guest, confined and parked: it waits on its pipe and has
+	// run nothing of the tool's input. It is never weaker than the spec asks:
+	// what the host cannot enforce is an Error of kind Unsupported. It blocks
+	// until the guest waits, or ctx is done.
+	Start(context.Context, Spec) (Sandbox, error)
+}
+
+// A Sandbox is one confined guest, reached through a pipe.
+type Sandbox interface {
+	// Guest is the pipe to the guest; package internal/guest has its frames.
+	Guest() io.ReadWriteCloser
+
+	// Enforced says which controls are really on.
+	Enforced() Enforced
+
+	// Wait blocks until the sandbox is gone, or ctx is done.
+	Wait(context.Context) (Exit, error)
+
+	// Close kills every process of the sandbox and returns when it, its mounts
+	// and its namespaces are gone. It is idempotent.
+	Close() error
+}
+
+// A Committer is a Sandbox whose writes to its grants reach the host only
+// when they are committed. Commit stops the guest (for good where the scope
+// is the call), carries what it wrote since the last commit to the host
+// under the rules of its grants, and says what it did and what it held back.
+// What is never committed never happened.
+type Committer interface {
+	Commit(context.Context, CallID) ([]Change, error)
+}
+
+// A Change is one thing that a call did, or tried to do, to a write grant.
+type Change struct {
+	Path string `json:"path"`           // as the guest saw it
+	Host string `json:"host,omitempty"` // on the host
+	Did  string `json:"did"`            // created, changed, deleted, held (not carried out), conflict (not carried out, kept aside)
+	Why  string `json:"why,omitempty"`  // of held and conflict
+	Kept string `json:"kept,omitempty"` // of conflict: where the guest's version lies
+}
+
+// Enforced says what was really on when a guest ran.
+type Enforced struct {
+	Namespaces []string `json:"namespaces"`          // user, mount, pid, network, ipc, uts, cgroup, time
+	Seccomp    Digest   `json:"seccomp,omitempty"`   // of the filter program
+	Landlock   int      `json:"landlock,omitempty"`  // ABI in use
+	NoNewPrivs bool     `json:"no_new_privs"`        //
+	Uid        string   `json:"uid,omitempty"`       // "own": of this sandbox alone; "caller": the user's
+	Memory     *Limit   `json:"memory,omitempty"`    // bytes
+	Processes  *Limit   `json:"processes,omitempty"` //
+	CPU        *Limit   `json:"cpu,omitempty"`       // thousandths of a core
+	Disk       *Limit   `json:"disk,omitempty"`      // bytes
+	Degraded   []string `json:"degraded"`            // controls that the operator allowed to be missing, and were
+}
+
+// A Limit is a number and the facility that holds it.
+type Limit struct {
+	Limit int64  `json:"limit"`
+	By    string `json:"by"` // cgroup, rlimit, tmpfs, …
+}
+
+// Exit is how a sandbox ended.
+type Exit struct {
+	Status int    // of the first process
+	Signal int    // that ended it, else 0
+	Limit  string // memory, where the sandbox died of it
+	Usage  Usage
+}
+
+// Usage is what a call used.
+type Usage struct {
+	Wall   time.Duration // of the call, from claim to result
+	Claim  time.Duration // of it, until the guest had the call
+	CPU    time.Duration // of the sandbox so far
+	Memory int64         // bytes, the most at once; 0 where nothing counts it
+}
+
+// Capabilities is what one backend can enforce on this host.
+type Capabilities struct {
+	Name      string    `json:"name"`
+	Available bool      `json:"available"`
+	Assurance Assurance `json:"assurance,omitempty"` // the highest that it gives here
+	Fix       string    `json:"fix,omitempty"`
+	Controls  []Control `json:"controls"`
+}
+
+// A Control is one thing that a backend enforces.
+type Control struct {
+	Name  string `json:"control"`
+	State string `json:"state"` // on, degraded, missing
+	Why   string `json:"why,omitempty"`
+	Fix   string `json:"fix,omitempty"`
+}
+
+// Lookup returns the control of that name, or one that is missing.
+func (c Capabilities) Lookup(name string) Control {
+	for _, x := range c.Controls {
+		if x.Name == name {
+			return x
+		}
+	}
+	return Control{Name: name, State: "missing", Why: "this backend does not have it"}
+}
+
+// A Result is what came back of a call.
+type Result struct {
+	Content    []Content       `json:"content"`
+	Structured json.RawMessage `json:"structuredContent,omitempty"`
+	IsError    bool            `json:"isError"` // the tool ran and failed
+}
+
+// Content is one part of a result.
+type Content struct {
+	Type     string `json:"type"` // text, image, resource
+	Text     string `json:"text,omitempty"`
+	Data     []byte `json:"data,omitempty"`     // of image, and of a resource that is not text
+	MimeType string `json:"mimeType,omitempty"` // of image and resource
+	URI      string `json:"uri,omitempty"`      // of resource
+}
+
+// A Decision is what the router decided about a call, and why.
+type Decision struct {
+	Effect  string   `json:"effect"` // allow, deny, ask
+	Reasons []string `json:"reasons"`
+}
+
+// A Receipt is the record of one call.
+type Receipt struct {
+	Time     time.Time  `json:"time"`
+	Event    string     `json:"event"` // intent or outcome
+	Call     CallID     `json:"call"`
+	Tool     ToolName   `json:"tool"`
+	Digest   Digest     `json:"digest,omitempty"` // of the tool
+	Session  SessionID  `json:"session,omitempty"`
+	Backend  string     `json:"backend,omitempty"`
+	Args     Digest     `json:"args,omitempty"`
+	Decision *Decision  `json:"decision,omitempty"`
+	Label    *Label     `json:"label,omitempty"` // of the result
+	Enforced *Enforced  `json:"enforced,omitempty"`
+	Usage    *UsageJSON `json:"usage,omitempty"`
+	Changes  []Change   `json:"changes,omitempty"`
+	Error    *ErrorJSON `json:"error,omitempty"`
+	Output   Digest     `json:"output,omitempty"` // of the result
+}
+
+// A Recorder keeps receipts. Record blocks until the receipt is appended;
+// an error means that it is not, and a call without its intent does not run.
+type Recorder interface {
+	Record(Receipt) error
+}
+
+// UsageJSON is Usage as machines read it.
+type UsageJSON struct {
+	WallMS  float64 `json:"wall_ms"`
+	ClaimMS float64 `json:"claim_ms"`
+	CPUMS   float64 `json:"cpu_ms"`
+	Memory  int64   `json:"memory_bytes"`
+}
+
+// JSON returns u in milliseconds and bytes.
+func (u Usage) JSON() *UsageJSON {
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
+	return &UsageJSON{ms(u.Wall), ms(u.Claim), ms(u.CPU), u.Memory}
+}
+
+// An Outcome is everything that is known of one call when it is over; it is
+// what casemate call --json prints.
+type Outcome struct {
+	Call     CallID     `json:"call"`
+	Tool     ToolName   `json:"tool"`
+	Backend  string     `json:"backend,omitempty"`
+	Decision *Decision  `json:"decision,omitempty"`
+	Result   *Result    `json:"result,omitempty"`
+	Error    *ErrorJSON `json:"error,omitempty"`
+	Enforced *Enforced  `json:"enforced,omitempty"`
+	Usage    *UsageJSON `json:"usage,omitempty"`
+	Changes  []Change   `json:"changes,omitempty"`
+	Label    *Label     `json:"label,omitempty"`
+}

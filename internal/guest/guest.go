@@ -1,0 +1,167 @@
+// Package guest is the wire protocol between the router and a guest, version
+// 1. A guest is hostile: everything that it sends is bounded before it is
+// kept, and a guest that breaks the protocol costs only its own call.
+//
+// A frame is a type (1 byte), the number of the call that it belongs to (4),
+// the length of its body (4), and the body; numbers are big-endian. The guest
+// sends Ready (call 0) once. The router sends Call; the guest answers with
+// any of Stdout, Stderr, Value, File and Failure, and ends with Done. Frames
+// of another call than the current one are a breach.
+package guest
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+)
+
+// Version is what a guest says in Ready.
+const Version = 1
+
+// Type is the first byte of a frame.
+type Type byte
+
+// The frames.
+const (
+	Call    Type = 'C' // router: Pairs, the arguments
+	Ready   Type = 'R' // guest: Pairs with "version" and "runtime"
+	Stdout  Type = 'O' // guest: bytes
+	Stderr  Type = 'E' // guest: bytes
+	Value   Type = 'V' // guest: text of the last expression's value
+	File    Type = 'F' // guest: Pairs with "name", "mime", "data"
+	Failure Type = 'X' // guest: text; the tool failed
+	Done    Type = 'D' // guest: exit status, 4 bytes; nothing follows
+)
+
+// The bounds of a frame's body, in bytes, and of its pairs.
+const (
+	MaxCall  = 16 << 20 // router to guest
+	MaxReply = 1 << 20  // guest to router, File aside
+	MaxPairs = 1024
+	header   = 9
+)
+
+// A Frame is one message.
+type Frame struct {
+	Type Type
+	Call uint32
+	Body []byte
+}
+
+// ErrProtocol is wrapped by every breach of the protocol.
+var ErrProtocol = errors.New("guest broke the protocol")
+
+func breach(what string) error { return errors.Join(ErrProtocol, errors.New(what)) }
+
+// Append appends the encoding of f to b.
+func Append(b []byte, f Frame) []byte {
+	b = append(b, byte(f.Type))
+	b = binary.BigEndian.AppendUint32(b, f.Call)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Body)))
+	return append(b, f.Body...)
+}
+
+// Write writes f in one call of w.Write.
+func Write(w io.Writer, f Frame) error {
+	if len(f.Body) > MaxCall {
+		return errors.New("frame is longer than 16 MiB")
+	}
+	_, err := w.Write(Append(make([]byte, 0, header+len(f.Body)), f))
+	return err
+}
+
+// Read reads one frame whose body is at most max bytes. It allocates no more
+// than what has arrived, rounded up to 64 KiB.
+func Read(r io.Reader, max int) (Frame, error) {
+	var h [header]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return Frame{}, err
+	}
+	f := Frame{Type: Type(h[0]), Call: binary.BigEndian.Uint32(h[1:])}
+	n := int64(binary.BigEndian.Uint32(h[5:]))
+	if n > int64(max) {
+		return Frame{}, breach("a frame is longer than allowed")
+	}
+	const step = 64 << 10
+	for int64(len(f.Body)) < n {
+		part := make([]byte, min(step, n-int64(len(f.Body))))
+		if _, err := io.ReadFull(r, part); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return Frame{}, err
+		}
+		f.Body = append(f.Body, part...)
+	}
+	return f, nil
+}
+
+// A Pair is one named value.
+type Pair struct{ Key, Value string }
+
+// Get returns the value of the first pair of that key.
+func Get(ps []Pair, key string) (string, bool) {
+	for _, p := range ps {
+		if p.Key == key {
+			return p.Value, true
+		}
+	}
+	return "", false
+}
+
+// AppendPairs encodes ps: their count (2 bytes), then for each the key's
+// length (2), the key, the value's length (4), the value.
+func AppendPairs(b []byte, ps []Pair) []byte {
+	b = binary.BigEndian.AppendUint16(b, uint16(len(ps)))
+	for _, p := range ps {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(p.Key)))
+		b = append(b, p.Key...)
+		b = binary.BigEndian.AppendUint32(b, uint32(len(p.Value)))
+		b = append(b, p.Value...)
+	}
+	return b
+}
+
+// ParsePairs decodes what AppendPairs made; trailing bytes, a duplicate key
+// and more than MaxPairs are errors.
+func ParsePairs(b []byte) ([]Pair, error) {
+	take := func(n int) (string, bool) {
+		if n > len(b) {
+			return "", false
+		}
+		s := string(b[:n])
+		b = b[n:]
+		return s, true
+	}
+	s, ok := take(2)
+	if !ok {
+		return nil, breach("pairs are cut short")
+	}
+	n := int(binary.BigEndian.Uint16([]byte(s)))
+	if n > MaxPairs {
+		return nil, breach("too many pairs")
+	}
+	var ps []Pair
+	for range n {
+		var p Pair
+		k, ok1 := take(2)
+		if ok1 {
+			p.Key, ok1 = take(int(binary.BigEndian.Uint16([]byte(k))))
+		}
+		v, ok2 := take(4)
+		if ok2 {
+			p.Value, ok2 = take(int(binary.BigEndian.Uint32([]byte(v))))
+		}
+		if !ok1 || !ok2 {
+			return nil, breach("pairs are cut short")
+		}
+		if _, dup := Get(ps, p.Key); dup {
+			return nil, breach("a key stands twice")
+		}
+		ps = append(ps, p)
+	}
+	if len(b) > 0 {
+		return nil, breach("bytes follow the pairs")
+	}
+	return ps, nil
+}
