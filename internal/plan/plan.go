@@ -19,6 +19,7 @@ type Host struct {
 	Records       string   // path of the record file, appended to
 	Store         string   // folder of what commits keep: undo/ and conflicts/
 	AllowDegraded []string // controls whose absence the operator accepts
+	Without       []string // walls taken away on purpose, by demo and probe alone
 }
 
 // A Guest is everything that one tool's sandboxes may be. Grants only narrow
@@ -62,4 +63,5 @@ type Mount struct {
 	Execute bool
 	Prefix  bool     // an interpreter's own folder: system code, bound and not overlaid
 	Names   []string // protected names granted all the same
+	Pinned  []string // of a write grant: host paths in it that are never written, such as the configuration
 }
