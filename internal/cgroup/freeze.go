@@ -1,0 +1,143 @@
+package cgroup
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds every wait for the kernel.
+const patience = 2 * time.Second
+
+// Freeze stops every process of the group and returns when they stand still.
+func (g *Group) Freeze() error { return g.freeze(true) }
+
+// Thaw lets them go on.
+func (g *Group) Thaw() error { return g.freeze(false) }
+
+func (g *Group) freeze(on bool) error {
+	m := g.members[Freezer]
+	switch {
+	case m == nil:
+		return &Missing{Freezer, "the group has none", "see casemate doctor"}
+	case m.v2:
+		value := map[bool]string{true: "1", false: "0"}[on]
+		if err := m.write("cgroup.freeze", value); err != nil {
+			return err
+		}
+		return m.until("frozen", map[bool]int64{true: 1, false: 0}[on])
+	case !on:
+		return m.write("freezer.state", "THAWED")
+	}
+	if err := m.write("freezer.state", "FROZEN"); err != nil {
+		return err
+	}
+	for wait := 250 * time.Microsecond; wait < patience/2; wait *= 2 { // version 1 tells nobody
+		state, err := m.read("freezer.state")
+		if err != nil || strings.TrimSpace(state) == "FROZEN" {
+			return err
+		}
+		time.Sleep(wait)
+		if err := m.write("freezer.state", "FROZEN"); err != nil { // takes up what was forked meanwhile
+			return err
+		}
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// until waits until a key of cgroup.events has a value; the kernel wakes its
+// pollers at every change.
+func (m *member) until(key string, value int64) error {
+	f, err := m.file("cgroup.events", unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	end := time.Now().Add(patience)
+	var b [512]byte
+	for {
+		n, err := f.ReadAt(b[:], 0)
+		if n == 0 && err != nil {
+			return err
+		}
+		if v, ok := field(string(b[:n]), key); !ok || v == value {
+			return nil
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return os.ErrDeadlineExceeded
+		}
+		p := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
+		if _, err := unix.Poll(p, int(left/time.Millisecond)+1); err != nil && err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// Kill kills every process of the group and returns when none is left in it.
+func (g *Group) Kill() error {
+	for _, m := range g.all {
+		if m.v2 && m.has("cgroup.kill") {
+			if err := m.write("cgroup.kill", "1"); err != nil {
+				return err
+			}
+			return m.until("populated", 0)
+		}
+	}
+	if len(g.all) == 0 {
+		return nil
+	}
+	// Without cgroup.kill a frozen group is one that cannot fork away.
+	frozen := g.Freeze() == nil
+	err := g.all[0].signal()
+	if frozen {
+		g.Thaw()
+	}
+	for end := time.Now().Add(patience); err == errLeft && time.Now().Before(end); {
+		err = g.all[0].signal()
+	}
+	return err
+}
+
+var errLeft = errors.New("processes are left in the group")
+
+// signal kills those that are in the group and waits, at most 50 ms, for each
+// of them to end.
+func (m *member) signal() error {
+	before, err := m.pids()
+	if err != nil || len(before) == 0 {
+		return err
+	}
+	var held []unix.PollFd
+	defer func() {
+		for _, h := range held {
+			unix.Close(int(h.Fd))
+		}
+	}()
+	handles := map[int]int{}
+	for _, p := range before {
+		if len(held) == 4096 { // the others are for the next round
+			break
+		}
+		if fd, err := unix.PidfdOpen(p, 0); err == nil {
+			held = append(held, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+			handles[p] = fd
+		}
+	}
+	// A process that left before it was opened may have left its number to a
+	// stranger: only what is in the group still is killed.
+	after, err := m.pids()
+	if err != nil {
+		return err
+	}
+	for _, p := range after {
+		if fd, ok := handles[p]; ok {
+			unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		}
+	}
+	unix.Poll(held, 50)
+	return errLeft
+}

@@ -1,0 +1,238 @@
+package cgroup
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Group is one sandbox's, in every hierarchy that it needs.
+type Group struct {
+	name    string
+	members map[string]*member // by control; several may share one
+	all     []*member
+	held    map[string]string
+	oom     atomic.Bool // seen by Watch
+}
+
+// A member is the group in one hierarchy.
+type member struct {
+	folder
+	parent folder
+	v2     bool
+	shared bool // parent is the subtree's, and stays open
+}
+
+// Create makes a fresh group and sets its limits. What cannot be held is a
+// *Missing, unless degrade says that its control may be.
+func (h Host) Create(name string, l Limits, degrade func(control string) bool) (*Group, error) {
+	g := &Group{name: h.mark + "-" + name, members: map[string]*member{}, held: map[string]string{}}
+	for _, ask := range []struct {
+		control string
+		set     func(*member) error
+		asked   bool
+	}{
+		{Memory, func(m *member) error { return m.setMemory(l.Memory) }, l.Memory > 0},
+		{CPU, func(m *member) error { return m.setCPU(l.MilliCPU) }, l.MilliCPU > 0},
+		{Processes, func(m *member) error { return m.write("pids.max", strconv.FormatInt(l.Processes, 10)) }, l.Processes > 0},
+		{Freezer, nil, false},
+	} {
+		if !ask.asked && ask.control != Freezer {
+			continue
+		}
+		m, missing := h.join(g, ask.control)
+		if missing == nil && ask.set != nil {
+			if err := ask.set(m); err != nil {
+				missing = &Missing{ask.control, failure(m.path, err), h.fixOf(ask.control)}
+			}
+		}
+		switch {
+		case missing == nil && ask.asked:
+			g.held[ask.control] = "cgroup"
+		case missing != nil && ask.asked && !degrade(ask.control):
+			g.Remove()
+			return nil, missing
+		}
+	}
+	return g, nil
+}
+
+func (h Host) fixOf(control string) string {
+	if p := h.places[control]; p.fix != "" {
+		return p.fix
+	}
+	return "accept less by allow_degraded: [" + control + "] in the operator's file"
+}
+
+// join makes the group in the hierarchy of a control, once for each.
+func (h Host) join(g *Group, control string) (*member, *Missing) {
+	p := h.places[control]
+	if p.why != "" || p.folder == "" && !p.v2 {
+		return nil, &Missing{control, p.why, h.fixOf(control)}
+	}
+	for _, m := range g.all {
+		if m.v2 && p.v2 || !m.v2 && m.parent.path == p.folder {
+			g.members[control] = m
+			return m, nil
+		}
+	}
+	m := &member{v2: p.v2, shared: p.v2}
+	var err error
+	where := p.folder
+	if p.v2 {
+		where = h.v2.parent
+		m.parent, err = h.v2.open()
+	} else {
+		m.parent, err = openFolder(unix.AT_FDCWD, p.folder, p.folder)
+	}
+	if err == nil {
+		m.folder, err = m.parent.make(g.name)
+		if err != nil && !m.shared {
+			m.parent.close()
+		}
+	}
+	if err != nil {
+		return nil, &Missing{control, failure(where, err), h.fixOf(control)}
+	}
+	g.members[control] = m
+	g.all = append(g.all, m)
+	return m, nil
+}
+
+// setMemory forbids swap as well. A version 1 group has the limit of memory
+// and swap together, which may not be below that of memory.
+func (m *member) setMemory(bytes int64) error {
+	n := strconv.FormatInt(bytes, 10)
+	if m.v2 {
+		if err := m.write("memory.max", n); err != nil {
+			return err
+		}
+		if err := m.write("memory.oom.group", "1"); err != nil {
+			return err
+		}
+		return absentIsFine(m.write("memory.swap.max", "0")) // a kernel without swap
+	}
+	if err := m.write("memory.limit_in_bytes", n); err != nil {
+		return err
+	}
+	if m.has("memory.memsw.limit_in_bytes") {
+		return m.write("memory.memsw.limit_in_bytes", n)
+	}
+	return absentIsFine(m.write("memory.swappiness", "0"))
+}
+
+func absentIsFine(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// setCPU sets a quota. The kernel takes 1 ms to 1 s, so a small share has the
+// long period.
+func (m *member) setCPU(milli int64) error {
+	quota, period := quotaOf(milli)
+	if m.v2 {
+		return m.write("cpu.max", quota+" "+period)
+	}
+	if err := m.write("cpu.cfs_period_us", period); err != nil {
+		return err
+	}
+	err := m.write("cpu.cfs_quota_us", quota)
+	if err != nil && errors.Is(err, unix.EINVAL) && m.parentHasLess(milli) {
+		return nil // version 1 refuses a child more than its parent, which then holds it
+	}
+	return err
+}
+
+func quotaOf(milli int64) (quota, period string) {
+	p := int64(100_000)
+	if milli < 10 {
+		p = 1_000_000
+	}
+	return strconv.FormatInt(milli*p/1000, 10), strconv.FormatInt(p, 10)
+}
+
+func (m *member) parentHasLess(milli int64) bool {
+	quota, err1 := m.parent.number("cpu.cfs_quota_us")
+	period, err2 := m.parent.number("cpu.cfs_period_us")
+	return err1 == nil && err2 == nil && quota > 0 && quota*1000 < milli*period
+}
+
+// Add moves a process into the group. It costs milliseconds where the kernel
+// must wait for every processor; FD has no such cost.
+func (g *Group) Add(pid int) error {
+	for _, m := range g.all {
+		if err := m.write("cgroup.procs", strconv.Itoa(pid)); err != nil {
+			return errors.New(failure(m.path+"/cgroup.procs", err))
+		}
+	}
+	return nil
+}
+
+// FD returns a descriptor for CLONE_INTO_CGROUP, if everything is in one
+// group of version 2. The group keeps it.
+func (g *Group) FD() (int, bool) {
+	if len(g.all) == 1 && g.all[0].v2 {
+		return g.all[0].fd(), true
+	}
+	return -1, false
+}
+
+// Held returns the controls that the group holds, and by what.
+func (g *Group) Held() map[string]string { return maps.Clone(g.held) }
+
+// Remove removes the group, waiting at most half a second for what was killed
+// to leave it.
+func (g *Group) Remove() error {
+	var first error
+	for _, m := range g.all {
+		if err := m.remove(g.name); err != nil && first == nil {
+			first = errors.New(failure(m.path, err))
+		}
+		m.close()
+		if !m.shared {
+			m.parent.close()
+		}
+	}
+	g.all = nil
+	return first
+}
+
+func (m *member) remove(name string) error {
+	err := removeTree(m.parent, name, 4)
+	for wait := time.Millisecond; err == unix.EBUSY && wait < 300*time.Millisecond; wait *= 2 {
+		time.Sleep(wait)
+		err = removeTree(m.parent, name, 4)
+	}
+	return err
+}
+
+// removeTree removes a group and the groups in it, as deep as is asked.
+func removeTree(parent folder, name string, depth int) error {
+	err := unix.Unlinkat(parent.fd(), name, unix.AT_REMOVEDIR)
+	if err == nil || err == unix.ENOENT || depth == 0 {
+		if err == unix.ENOENT {
+			return nil
+		}
+		return err
+	}
+	d, open := parent.open(name)
+	if open != nil {
+		return err
+	}
+	defer d.close()
+	children := d.children(4096)
+	if len(children) == 0 {
+		return err
+	}
+	for _, c := range children {
+		removeTree(d, c, depth-1)
+	}
+	return unix.Unlinkat(parent.fd(), name, unix.AT_REMOVEDIR)
+}
