@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/pool"
+)
+
+func (a *app) callCommand() *cobra.Command {
+	var file, folder string
+	var explain bool
+	c := &cobra.Command{
+		Use:   "call TOOL [NAME=VALUE …]",
+		Short: "Run one call of a tool in a sandbox of its own",
+		Long: `Run one call of a tool in a sandbox of its own.
+
+The text of the result goes to standard output as the tool wrote it; on a
+terminal control characters are shown as \xNN. Where the schema of the tool
+says string, VALUE is taken as it stands; elsewhere it is JSON.`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeTools,
+		RunE: runs(func(c *cobra.Command, args []string) error {
+			out, err := a.callOnce(c.Context(), args[0], args[1:], file)
+			if err != nil {
+				return err
+			}
+			return a.outcomeOf(out, folder, explain)
+		}),
+	}
+	c.Flags().StringVar(&file, "args", "", "take the arguments, a JSON object, from `FILE` (- is standard input)")
+	c.Flags().StringVar(&folder, "out", "", "write images and files of the result into the folder `DIR`")
+	c.Flags().BoolVar(&explain, "explain", false, "say on standard error what was decided, enforced and used")
+	return c
+}
+
+// callOnce starts a spawner and a router for one tool, runs one call and ends
+// them. Ctrl-C cancels the call; a second one kills everything.
+func (a *app) callOnce(ctx context.Context, name string, pairs []string, file string) (*casemate.Outcome, error) {
+	l, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	t, err := l.tool(name)
+	if err != nil {
+		return nil, err
+	}
+	args, err := arguments(t, pairs, file, os.Stdin)
+	if err != nil {
+		return nil, err
+	}
+	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer restore()
+	context.AfterFunc(ctx, restore)
+	defer a.progress(name + " runs")()
+
+	h, err := a.start(ctx, l, startOptions{only: t.Name, pool: pool.Limits{Max: -1}})
+	if err != nil {
+		return nil, err
+	}
+	defer h.kill()
+	var out casemate.Outcome
+	if err := h.ctl.do(ctx, opCall, callBody{t.Name, args}, &out); err != nil {
+		return nil, err
+	}
+	// The answer is there; the router ends in order, so that nothing is left
+	// of the sandbox when this process is gone.
+	h.stop(context.WithoutCancel(ctx))
+	return &out, nil
+}
+
+// outcomeOf prints what came of a call; the error it returns carries the exit
+// status.
+func (a *app) outcomeOf(o *casemate.Outcome, folder string, explain bool) error {
+	var err error
+	switch {
+	case a.console.json:
+		err = a.object(o)
+	case o.Result != nil:
+		err = a.result(o.Result, folder)
+	}
+	if a.console.json && folder != "" && o.Result != nil {
+		err = errors.Join(err, a.files(o.Result, folder))
+	}
+	if explain {
+		a.explain(o)
+	}
+	if err != nil {
+		return err
+	}
+	if o.Error != nil {
+		a.complain(o.Error)
+		return status(o.Error.Kind.ExitStatus())
+	}
+	if o.Result != nil && o.Result.IsError {
+		return status(casemate.ToolFailed.ExitStatus())
+	}
+	return nil
+}
+
+// explain says on standard error what was decided, enforced and used.
+func (a *app) explain(o *casemate.Outcome) {
+	if o.Decision != nil {
+		a.note("call %s: %s", o.Call, o.Decision.Effect)
+		for _, r := range o.Decision.Reasons {
+			a.note("  because %s", escapeLine(r))
+		}
+	}
+	if o.Enforced != nil {
+		for _, s := range enforced(o.Backend, o.Enforced) {
+			a.note("  %s", s)
+		}
+	}
+	for _, c := range o.Changes {
+		a.note("  %s %s %s", c.Did, escapeLine(c.Path), escapeLine(c.Why))
+	}
+	if u := o.Usage; u != nil {
+		a.note("  used %.1f ms, %.1f ms of it to claim, %.1f ms of CPU, %s", u.WallMS, u.ClaimMS, u.CPUMS, size(u.Memory))
+	}
+}

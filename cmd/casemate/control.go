@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/casemate/casemate"
+)
+
+// The control protocol joins an operator's process to a router: the one that
+// started it, by an inherited socket pair, and others of the same user, by a
+// unix socket in the runtime folder. A message is its length (4 bytes,
+// big-endian) and JSON. Requests carry a number, and their replies the same,
+// in any order; a message with number 0 says why the router gives up.
+type message struct {
+	ID    uint64              `json:"id"`
+	Op    string              `json:"op,omitempty"` // of a request
+	Body  json.RawMessage     `json:"body,omitempty"`
+	Error *casemate.ErrorJSON `json:"error,omitempty"` // of a reply
+}
+
+// The requests. An operator's socket knows status and stop alone.
+const (
+	opReady    = "ready"    // → {} when the router serves
+	opCall     = "call"     // callBody → casemate.Outcome
+	opCancel   = "cancel"   // cancelBody → {}: cancels the call of that request
+	opWhy      = "why"      // callBody → router.Why
+	opTools    = "tools"    // → a router.Why for each tool
+	opStatus   = "status"   // → router.Status
+	opStop     = "stop"     // stopBody → stoppedBody
+	opReload   = "reload"   // reloadBody → {}
+	opShutdown = "shutdown" // → {} when no call is left
+)
+
+type callBody struct {
+	Tool      casemate.ToolName `json:"tool"`
+	Arguments []byte            `json:"arguments"` // as they came; perhaps not JSON
+}
+
+type cancelBody struct {
+	ID uint64 `json:"id"`
+}
+
+type stopBody struct {
+	Session casemate.SessionID `json:"session,omitempty"`
+	All     bool               `json:"all,omitempty"`
+}
+
+type stoppedBody struct {
+	Stopped int `json:"stopped"`
+}
+
+// reloadBody is what a router serves: the tools, and for those that cannot
+// be enforced here why not.
+type reloadBody struct {
+	Tools   []*casemate.Tool                          `json:"tools"`
+	Refused map[casemate.ToolName]*casemate.ErrorJSON `json:"refused,omitempty"`
+}
+
+// maxMessage bounds a message to a router, in bytes: what a call may pass,
+// in base64, and its frame.
+const maxMessage = 32 << 20
+
+func writeMessage(w io.Writer, m message) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if len(b) > 1<<31-1 {
+		return errors.New("control message is longer than 2 GiB")
+	}
+	_, err = w.Write(append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(b)), uint32(len(b))), b...))
+	return err
+}
+
+// readMessage reads one message of at most max bytes. It allocates no more
+// than what has arrived.
+func readMessage(r io.Reader, max int64) (message, error) {
+	var n [4]byte
+	if _, err := io.ReadFull(r, n[:]); err != nil {
+		return message{}, err
+	}
+	size := int64(binary.BigEndian.Uint32(n[:]))
+	if size > max {
+		return message{}, fmt.Errorf("control message of %d bytes is longer than %d", size, max)
+	}
+	b, err := io.ReadAll(io.LimitReader(r, size))
+	if err != nil {
+		return message{}, err
+	}
+	if int64(len(b)) < size {
+		return message{}, io.ErrUnexpectedEOF
+	}
+	var m message
+	if err := json.Unmarshal(b, &m); err != nil {
+		return message{}, fmt.Errorf("control message: %w", err)
+	}
+	return m, nil
+}
+
+// client is the operator's end of a control connection.
+type client struct {
+	conn net.Conn
+	gone chan struct{} // closed when the connection is over
+	out  sync.Mutex    // of writing; never taken with mu held
+
+	mu      sync.Mutex
+	next    uint64
+	waiting map[uint64]chan message
+	err     error // why gone is closed
+}
+
+// newClient serves conn until it ends. A reply longer than max bytes ends it.
+func newClient(conn net.Conn, max int64) *client {
+	c := &client{conn: conn, gone: make(chan struct{}), waiting: map[uint64]chan message{}}
+	go c.read(max)
+	return c
+}
+
+func (c *client) read(max int64) {
+	r := bufio.NewReader(c.conn)
+	for {
+		m, err := readMessage(r, max)
+		if err == nil && m.ID == 0 {
+			err = errors.New("the router gave up")
+			if m.Error != nil {
+				err = remote(m.Error)
+			}
+		}
+		c.mu.Lock()
+		if err != nil {
+			c.err = err
+			c.mu.Unlock()
+			c.conn.Close()
+			close(c.gone)
+			return
+		}
+		ch := c.waiting[m.ID]
+		delete(c.waiting, m.ID)
+		c.mu.Unlock()
+		if ch != nil {
+			ch <- m
+		}
+	}
+}
+
+// do sends one request and decodes its reply into out. When ctx is done it
+// returns at once, and of a call the router is told.
+func (c *client) do(ctx context.Context, op string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	ch := make(chan message, 1)
+	c.mu.Lock()
+	c.next++
+	id := c.next
+	c.waiting[id] = ch
+	c.mu.Unlock()
+	c.out.Lock()
+	err = writeMessage(c.conn, message{ID: id, Op: op, Body: body})
+	c.out.Unlock()
+	if err != nil {
+		<-c.closed()
+		return c.why(err)
+	}
+	done := ctx.Done()
+	for {
+		select {
+		case m := <-ch:
+			if m.Error != nil {
+				return remote(m.Error)
+			}
+			if out == nil {
+				return nil
+			}
+			return json.Unmarshal(m.Body, out)
+		case <-c.gone:
+			return c.why(nil)
+		case <-done:
+			if op != opCall {
+				return ctx.Err()
+			}
+			done = nil // the router still answers, with what became of the call
+			go c.do(context.WithoutCancel(ctx), opCancel, cancelBody{id}, nil)
+		}
+	}
+}
+
+// closed ends the connection, for a request that could not be written, and
+// returns a channel that is closed when its reader has said why.
+func (c *client) closed() <-chan struct{} {
+	if u, ok := c.conn.(*net.UnixConn); ok {
+		u.CloseWrite()
+	}
+	return c.gone
+}
+
+func (c *client) why(also error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := errors.AsType[*casemate.Error](c.err); ok {
+		return e
+	}
+	return &casemate.Error{Op: "router", Kind: casemate.Internal, Err: errors.Join(errors.New("the router is gone"), c.noEOF(), also),
+		Fix: "see what it said before; run the command again"}
+}
+
+func (c *client) noEOF() error {
+	if errors.Is(c.err, io.EOF) {
+		return nil
+	}
+	return c.err
+}
+
+func (c *client) close() { c.conn.Close(); <-c.gone }
+
+// remote is an error of the other side of a control connection.
+func remote(j *casemate.ErrorJSON) error {
+	return &casemate.Error{Kind: j.Kind, Err: errors.New(j.Message), Fix: j.Fix}
+}

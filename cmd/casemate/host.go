@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/pool"
+	"github.com/casemate/casemate/sandbox/process"
+)
+
+// The descriptors that a router inherits beside the standard three.
+const (
+	fdSettings = 3 + iota
+	fdControl
+	fdSpawner
+	fdListeners // the first of them
+)
+
+// settings is what a router is told before it confines itself: the
+// operator's bytes, none of anyone else.
+type settings struct {
+	reloadBody
+	Stdio       bool        `json:"stdio,omitempty"`    // MCP on its standard input and output
+	HTTP        bool        `json:"http,omitempty"`     // a TCP listener is inherited
+	Operator    bool        `json:"operator,omitempty"` // a unix listener is inherited, after the former
+	Token       string      `json:"token,omitempty"`    // that HTTP demands
+	Uid         int         `json:"uid"`                // of the operator
+	Pool        pool.Limits `json:"pool"`
+	Concurrency int         `json:"concurrency,omitempty"`
+	PerTool     int         `json:"per_tool,omitempty"`
+}
+
+// host is what the operator's process started: the spawner and the router.
+type host struct {
+	*compiled
+	spawner *process.Spawner
+	ctl     *client
+	process *os.Process
+	exited  chan struct{} // closed when the router is gone and its messages are written
+	state   *os.ProcessState
+	keep    func() // closes what only the operator's process holds
+}
+
+// hostOptions says what to start.
+type hostOptions struct {
+	init     string // path of casemate-init
+	compiled *compiled
+	settings settings
+	http     net.Listener // nil: none
+	operator net.Listener // nil: none
+	stdio    bool
+	console  *console
+}
+
+// startHost starts a spawner with its plan and a router joined to it. Both
+// end with this process, however that ends: the router is killed with the
+// thread that started it, and the spawner ends with its connections.
+func startHost(o hostOptions) (*host, error) {
+	s, err := process.StartSpawner(o.init, &o.compiled.plan)
+	if err != nil {
+		return nil, err
+	}
+	h, err := startRouter(o, s)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
+	fail := func(err error, fix string) (*host, error) {
+		return nil, &casemate.Error{Op: "start router", Kind: casemate.Internal, Err: err, Fix: fix}
+	}
+	var mine []io.Closer // the router's ends of things, closed here when it has them
+	defer func() {
+		for _, c := range mine {
+			c.Close()
+		}
+	}()
+	own := func(f *os.File) *os.File { mine = append(mine, f); return f }
+
+	o.settings.reloadBody = o.compiled.serves
+	o.settings.Stdio, o.settings.HTTP, o.settings.Operator = o.stdio, o.http != nil, o.operator != nil
+	o.settings.Uid = os.Geteuid()
+	b, err := json.Marshal(o.settings)
+	if err != nil {
+		return fail(err, "")
+	}
+	conf, err := memfile("casemate-settings", b)
+	if err != nil {
+		return fail(err, "")
+	}
+	own(conf)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fail(err, "")
+	}
+	theirs := own(os.NewFile(uintptr(pair[1]), "control"))
+	ours := os.NewFile(uintptr(pair[0]), "control")
+	conn, err := net.FileConn(ours)
+	ours.Close()
+	if err != nil {
+		return fail(err, "")
+	}
+	extra := []*os.File{conf, theirs, s.Router}
+	mine = append(mine, s.Router)
+	for _, l := range []net.Listener{o.http, o.operator} {
+		if l == nil {
+			continue
+		}
+		f, err := l.(interface{ File() (*os.File, error) }).File()
+		if err != nil {
+			conn.Close()
+			return fail(err, "")
+		}
+		extra = append(extra, own(f))
+	}
+	said, say, err := os.Pipe()
+	if err != nil {
+		conn.Close()
+		return fail(err, "")
+	}
+	own(say)
+
+	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{"casemate", "router"}, Env: []string{}, Dir: "/", Stderr: say, ExtraFiles: extra,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, Credential: routerCredential(os.Geteuid(), os.Getpid())}}
+	if o.stdio {
+		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
+	}
+	h := &host{compiled: o.compiled, spawner: s, exited: make(chan struct{}), keep: func() { conn.Close() }}
+	started := make(chan error)
+	go func() {
+		// Pdeathsig follows the thread that forks: it is this goroutine's own
+		// and stays until the router is gone.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		h.process = cmd.Process
+		started <- err
+		if err != nil {
+			said.Close()
+			return
+		}
+		copied := make(chan struct{})
+		go func() { relay(said, o.console); close(copied) }()
+		cmd.Wait()
+		h.state = cmd.ProcessState
+		<-copied
+		close(h.exited)
+	}()
+	if err := <-started; err != nil {
+		conn.Close()
+		fix := ""
+		if errors.Is(err, os.ErrPermission) {
+			fix = "make the casemate binary executable by others (chmod 755): as root its router runs as a user of its own"
+		}
+		return fail(err, fix)
+	}
+	// A result may hold a control character a byte, six bytes each in JSON.
+	h.ctl = newClient(conn, 16<<20+8*o.compiled.output)
+	return h, nil
+}
+
+// memfile returns b as a sealed file without a name.
+func memfile(name string, b []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.Write(b); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL); err != nil {
+		f.Close()
+		return nil, err
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return f, err
+}
+
+// relay hands on what a router says, escaped and bounded: it may be hijacked
+// and standard error may be a terminal, or a log on a disk.
+func relay(r io.ReadCloser, c *console) {
+	defer r.Close()
+	const most = 100 // lines in ten seconds
+	b := bufio.NewReaderSize(r, 4096)
+	since, lines, cut := time.Now(), 0, false
+	for {
+		line, more, err := b.ReadLine()
+		if err != nil {
+			return
+		}
+		if time.Since(since) > 10*time.Second {
+			since, lines = time.Now(), 0
+		}
+		if lines++; lines == most {
+			c.note("router: says too much; the rest of ten seconds is dropped")
+		}
+		if lines < most && !cut {
+			c.note("router: %s", line)
+		}
+		cut = more // the rest of a line that is too long
+	}
+}
+
+// stop ends the router in order, calls in flight and all, and kills what is
+// left at the deadline of ctx; then nothing of it is there.
+func (h *host) stop(ctx context.Context) {
+	h.ctl.do(ctx, opShutdown, struct{}{}, nil)
+	h.kill()
+}
+
+// kill ends the router at once. Every sandbox ends with it.
+func (h *host) kill() {
+	h.process.Kill()
+	<-h.exited
+	h.keep()
+	h.spawner.Close()
+}
+
+// reload gives the spawner another plan and then the router its tools. Where
+// the router refuses them the spawner gets the former plan again.
+func (h *host) reload(ctx context.Context, c *compiled) error {
+	if err := h.spawner.Reload(&c.plan); err != nil {
+		return err
+	}
+	if err := h.ctl.do(ctx, opReload, c.serves, nil); err != nil {
+		return errors.Join(err, h.spawner.Reload(&h.plan))
+	}
+	h.compiled = c
+	return nil
+}

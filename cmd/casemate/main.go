@@ -1,0 +1,132 @@
+// Casemate gives every tool that an AI agent may call a sandbox of its own.
+//
+// The command line is the operator's authority: it loads and trusts the
+// configuration, compiles it to the spawner's plan, and starts two processes
+// that have less power than itself: the spawner (casemate-init), which makes
+// sandboxes of that plan alone, and the router, which reads what planners
+// and tools send and is confined before it does. What a tool returns reaches
+// this process only as one bounded JSON object.
+//
+// Results go to standard output, everything else to standard error. The exit
+// status is 0 when it is done, 1 when the tool failed or something broke, 2
+// for a wrong request or configuration, 3 when it is denied or not trusted,
+// and 4 when the host cannot enforce what is asked.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/casemate/casemate"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+// app is what every command shares.
+type app struct {
+	config  string   // --config
+	json    bool     // --json
+	without []string // walls taken away on purpose: for the demo, which shows that it notices
+	*console
+}
+
+func run(args []string) int {
+	a := &app{}
+	root := a.commands()
+	root.SetArgs(args)
+	a.console = newConsole(wantsJSON(args))
+	return a.report(usage(root.Execute()))
+}
+
+// wantsJSON says whether --json is among args, for errors that come before
+// flags are parsed.
+func wantsJSON(args []string) bool {
+	for _, a := range args {
+		if a == "--" {
+			break
+		}
+		if a == "--json" || a == "--json=true" {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *app) commands() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "casemate",
+		Short:         "Every tool of an AI agent in a sandbox of its own",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          a.unknown,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRun: func(*cobra.Command, []string) {
+			a.console.json = a.json
+		},
+	}
+	root.SetOut(os.Stdout)
+	root.SetErr(os.Stderr)
+	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration `FILE` (default: $CASEMATE_CONFIG, ./casemate.yaml, then the user's)")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.AddCommand(
+		a.initCommand(), a.trustCommand(), a.serveCommand(), a.callCommand(), a.toolsCommand(), a.whyCommand(),
+		a.stopCommand(), a.poolCommand(), a.doctorCommand(), a.logCommand(), a.diffCommand(), a.undoCommand(),
+		a.schemaCommand(), a.versionCommand(), a.routerCommand(), demoCommand(),
+	)
+	return root
+}
+
+// unknown refuses what is no command and names the nearest that is.
+func (a *app) unknown(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	c.SuggestionsMinimumDistance = 3
+	fix := "see casemate --help"
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		fix = "did you mean casemate " + strings.Join(near, ", or casemate ") + "?"
+	}
+	return invalid("", fix, "unknown command %q", args[0])
+}
+
+// usage makes an error of the command line's own parser one of kind Invalid.
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*casemate.Error](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[status](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[failure](err); ok {
+		return err
+	}
+	return invalid("", "see casemate COMMAND --help", "%w", err)
+}
+
+// failure is an error that is not one of usage, though it has no kind of its
+// own: of the host, say. run wraps what a command returns in it.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+// runs adapts a command's function: its errors are not taken for usage.
+func runs(f func(c *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		if err := f(c, args); err != nil {
+			return failure{err}
+		}
+		return nil
+	}
+}
+
+// bug is for states that no outsider can cause.
+func bug(what string) { panic(fmt.Sprint("casemate: bug: ", what)) }

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/pool"
+	"github.com/casemate/casemate/sandbox/process"
+)
+
+// question returns the function that asks an interpreter about itself. It
+// runs as the guest of a spawner and a router of its own, in a sandbox that
+// holds the interpreter's folder, read-only, and nothing else of the host's:
+// what is found on PATH may be a repository's.
+func (a *app) question(init string, l *loaded) func(context.Context, string, interpreter) (said, error) {
+	return func(ctx context.Context, language string, i interpreter) (said, error) {
+		t := &casemate.Tool{
+			Name:       "interpreter",
+			Parameters: json.RawMessage(`{"type":"object","additionalProperties":false}`),
+			Run:        casemate.Run{Exec: &casemate.Exec{Command: append([]string{i.Path}, questions[language]...)}},
+			Security:   casemate.Profile{Processes: 32, Disk: 16 << 20, Timeout: 20 * time.Second, Output: 64 << 10}.WithDefaults(),
+		}
+		g, err := process.Compile(t, process.Options{Prefixes: i.Folders})
+		if err != nil {
+			return said{}, err
+		}
+		h, err := startHost(hostOptions{
+			init: init, console: a.console,
+			compiled: &compiled{
+				plan: plan.Plan{
+					Host:   plan.Host{Records: filepath.Join(l.state, "questions.jsonl"), Store: filepath.Join(l.state, "store"), AllowDegraded: l.Host.AllowDegraded},
+					Guests: []plan.Guest{g},
+				},
+				serves: reloadBody{Tools: []*casemate.Tool{t}},
+				output: t.Security.Output,
+			},
+			settings: settings{Pool: pool.Limits{Max: -1}},
+		})
+		if err != nil {
+			return said{}, err
+		}
+		defer h.kill()
+		var o casemate.Outcome
+		if err := h.ctl.do(ctx, opCall, callBody{t.Name, []byte("{}")}, &o); err != nil {
+			return said{}, err
+		}
+		text := ""
+		if o.Result != nil {
+			for _, c := range o.Result.Content {
+				text += c.Text
+			}
+		}
+		if o.Error != nil {
+			err := remote(o.Error)
+			if text != "" {
+				err = fmt.Errorf("%w: %.300s", err, strings.TrimSpace(text))
+			}
+			return said{}, err
+		}
+		var s said
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			return said{}, errors.New("its answer makes no sense")
+		}
+		return s, nil
+	}
+}

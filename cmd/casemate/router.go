@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/router"
+	"github.com/casemate/casemate/sandbox/process"
+)
+
+// drain is how long calls in flight have to finish at a shutdown.
+const drain = 10 * time.Second
+
+// routerCommand is the router process: casemate starts itself as this one
+// with the descriptors that it may hold, and it cannot be used otherwise.
+func (a *app) routerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "router",
+		Short:  "The router process; casemate serve and casemate call start it",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   runs(func(*cobra.Command, []string) error { return routerMain(a.console) }),
+	}
+}
+
+// routerMain confines this process and then serves until its operator goes
+// away or says so. Nothing that a planner or a tool wrote is read before.
+func routerMain(c *console) error {
+	ctl, err := inherited(fdControl, "control")
+	if err != nil {
+		return invalid("router", "use casemate serve", "this command is started by casemate alone")
+	}
+	give := func(err error) error {
+		writeMessage(ctl, message{Error: casemate.JSON(err)})
+		return err
+	}
+	var s settings
+	b, err := io.ReadAll(os.NewFile(fdSettings, "settings"))
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err != nil {
+		return give(err)
+	}
+	os.NewFile(fdSettings, "settings").Close()
+	if err := confine(); err != nil {
+		return give(&casemate.Error{Op: "confine router", Kind: casemate.Unsupported, Err: err, Fix: "casemate doctor says what this host lacks"})
+	}
+	srv, err := newServer(s, ctl, c)
+	if err != nil {
+		return give(err)
+	}
+	return srv.serve()
+}
+
+// inherited returns the stream socket at a descriptor of this process.
+func inherited(fd uintptr, name string) (net.Conn, error) {
+	f := os.NewFile(fd, name)
+	if f == nil {
+		return nil, errors.New("no descriptor")
+	}
+	defer f.Close()
+	return net.FileConn(f)
+}
+
+// server is the router process.
+type server struct {
+	settings settings
+	router   *router.Router
+	backend  *process.Backend
+	ctl      net.Conn
+	console  *console
+
+	ctx    context.Context // of everything that serves
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // of everything that serves
+
+	once sync.Once // shutdown
+}
+
+// errDone is why a server ends that was told to, or whose client is gone.
+var errDone = errors.New("done")
+
+func newServer(s settings, ctl net.Conn, c *console) (*server, error) {
+	b := process.New(os.NewFile(fdSpawner, "spawner"))
+	r, err := router.New(router.Config{
+		Tools: s.Tools, Refused: refused(s.Refused), Backends: []casemate.Backend{b}, Recorder: b, Pool: s.Pool,
+		Concurrency: s.Concurrency, PerTool: s.PerTool,
+	})
+	if err != nil {
+		return nil, err
+	}
+	srv := &server{settings: s, router: r, backend: b, ctl: ctl, console: c}
+	srv.ctx, srv.cancel = context.WithCancelCause(context.Background())
+	return srv, nil
+}
+
+// refused gives errors that came over the wire their type again.
+func refused(in map[casemate.ToolName]*casemate.ErrorJSON) map[casemate.ToolName]*casemate.Error {
+	out := map[casemate.ToolName]*casemate.Error{}
+	for name, j := range in {
+		out[name] = &casemate.Error{Tool: name, Kind: j.Kind, Err: errors.New(j.Message), Fix: j.Fix}
+	}
+	return out
+}
+
+// serve blocks until the server is told to end, its operator or its MCP
+// client is gone, or something breaks; then it lets calls in flight finish,
+// for ten seconds at most.
+func (s *server) serve() error {
+	s.goServe(func() error { return s.connection(s.ctl, true) })
+	next := uintptr(fdListeners)
+	listener := func() (net.Listener, error) {
+		f := os.NewFile(next, "listener")
+		next++
+		defer f.Close()
+		return net.FileListener(f)
+	}
+	if s.settings.HTTP {
+		l, err := listener()
+		if err != nil {
+			return err
+		}
+		s.goServe(func() error { return s.serveHTTP(l) })
+	}
+	if s.settings.Operator {
+		l, err := listener()
+		if err != nil {
+			return err
+		}
+		s.goServe(func() error { return s.operators(l) })
+	}
+	if s.settings.Stdio {
+		s.goServe(s.serveStdio)
+	}
+	<-s.ctx.Done()
+	s.shutdown()
+	if err := context.Cause(s.ctx); !errors.Is(err, errDone) {
+		return err
+	}
+	return nil
+}
+
+// goServe runs one front end; when it ends, the server does.
+func (s *server) goServe(f func() error) {
+	s.wg.Go(func() {
+		err := f()
+		if err == nil {
+			err = errDone
+		}
+		s.cancel(err)
+	})
+}
+
+// shutdown ends the router; it blocks until no sandbox is left.
+func (s *server) shutdown() {
+	s.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), drain)
+		defer cancel()
+		if err := s.router.Shutdown(ctx); err != nil {
+			s.console.note("shutdown: %v", err)
+		}
+	})
+}
+
+// operators serves the commands of this user.
+func (s *server) operators(l net.Listener) error {
+	context.AfterFunc(s.ctx, func() { l.Close() })
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if s.ctx.Err() != nil {
+				return nil
+			}
+			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() || errors.Is(err, os.ErrDeadlineExceeded) {
+				continue
+			}
+			return err
+		}
+		uid, err := peerUid(c.(*net.UnixConn))
+		if err != nil || uid != s.settings.Uid && uid != 0 {
+			c.Close()
+			continue
+		}
+		go func() {
+			stop := context.AfterFunc(s.ctx, func() { c.Close() })
+			defer stop()
+			s.connection(c, false)
+		}()
+	}
+}
+
+// connection serves one control connection until it ends: of the process
+// that started this one, or of another command of the same user.
+func (s *server) connection(c net.Conn, owner bool) error {
+	defer c.Close()
+	p := &peer{server: s, conn: c, owner: owner, calls: map[uint64]context.CancelFunc{}}
+	var ctx context.Context
+	ctx, p.hangUp = context.WithCancel(s.ctx)
+	defer p.hangUp()
+	p.session = s.router.NewSession()
+	defer s.router.EndSession(p.session)
+	most := int64(maxMessage)
+	if !owner {
+		most = 64 << 10
+	}
+	in := bufio.NewReader(c)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer p.hangUp()
+	for {
+		m, err := readMessage(in, most)
+		if err != nil {
+			if owner && s.ctx.Err() == nil {
+				// The operator is gone, in whatever way: nobody answers for
+				// what would still run.
+				os.Exit(1)
+			}
+			return nil
+		}
+		ctx, done := context.WithCancel(ctx)
+		p.mu.Lock()
+		p.calls[m.ID] = done
+		p.mu.Unlock()
+		wg.Go(func() {
+			defer done()
+			p.answer(ctx, m)
+		})
+	}
+}
+
+// peer is one control connection.
+type peer struct {
+	server  *server
+	conn    net.Conn
+	owner   bool
+	session casemate.SessionID
+	hangUp  context.CancelFunc
+	out     sync.Mutex // of writing; never taken with mu held
+
+	mu    sync.Mutex
+	calls map[uint64]context.CancelFunc
+}
+
+// answer carries out one request and writes its reply.
+func (p *peer) answer(ctx context.Context, m message) {
+	out, err := p.do(ctx, m)
+	reply := message{ID: m.ID, Error: casemate.JSON(err)}
+	if err == nil {
+		if reply.Body, err = json.Marshal(out); err != nil {
+			reply.Error = casemate.JSON(err)
+		}
+	}
+	p.mu.Lock()
+	delete(p.calls, m.ID)
+	p.mu.Unlock()
+	p.out.Lock()
+	defer p.out.Unlock()
+	if writeMessage(p.conn, reply) != nil {
+		p.hangUp()
+	}
+}
+
+func (p *peer) do(ctx context.Context, m message) (any, error) {
+	s := p.server
+	switch m.Op {
+	case opStatus:
+		return s.router.Status(), nil
+	case opTools:
+		var out []*router.Why
+		for _, t := range s.router.Tools() {
+			out = append(out, s.router.Why(ctx, casemate.Call{Tool: t.Name}))
+		}
+		return out, nil
+	case opStop:
+		var in stopBody
+		if err := json.Unmarshal(m.Body, &in); err != nil {
+			return nil, err
+		}
+		if in.All {
+			return stoppedBody{s.router.StopAll()}, nil
+		}
+		n := s.router.Stop(in.Session)
+		s.router.EndSession(in.Session)
+		return stoppedBody{n}, nil
+	}
+	if !p.owner {
+		return nil, &casemate.Error{Op: "control", Kind: casemate.Denied, Err: errors.New("this socket knows status, tools and stop")}
+	}
+	switch m.Op {
+	case opReady:
+		return struct{}{}, nil
+	case opCall, opWhy:
+		var in callBody
+		if err := json.Unmarshal(m.Body, &in); err != nil {
+			return nil, err
+		}
+		c := casemate.Call{Session: p.session, Tool: in.Tool, Arguments: in.Arguments}
+		if m.Op == opWhy {
+			return s.router.Why(ctx, c), nil
+		}
+		return s.router.Call(ctx, c), nil
+	case opCancel:
+		var in cancelBody
+		if err := json.Unmarshal(m.Body, &in); err != nil {
+			return nil, err
+		}
+		p.mu.Lock()
+		cancel := p.calls[in.ID]
+		p.mu.Unlock()
+		if cancel != nil {
+			cancel()
+		}
+		return struct{}{}, nil
+	case opReload:
+		var in reloadBody
+		if err := json.Unmarshal(m.Body, &in); err != nil {
+			return nil, err
+		}
+		return struct{}{}, s.router.Reload(in.Tools, refused(in.Refused))
+	case opShutdown:
+		s.shutdown()
+		return struct{}{}, nil
+	}
+	return nil, &casemate.Error{Op: "control", Kind: casemate.Invalid, Err: errors.New("unknown request " + m.Op)}
+}
