@@ -73,14 +73,26 @@ func Write(w io.Writer, f Frame) error {
 // Read reads one frame whose body is at most max bytes. It allocates no more
 // than what has arrived, rounded up to 64 KiB.
 func Read(r io.Reader, max int) (Frame, error) {
+	return ReadFunc(r, func(_ Type, n int64) error {
+		if n > int64(max) {
+			return breach("a frame is longer than allowed")
+		}
+		return nil
+	})
+}
+
+// ReadFunc is Read with a bound that depends on the frame: an error of allow,
+// which sees the type and the length of the body, is returned before the body
+// is read.
+func ReadFunc(r io.Reader, allow func(t Type, n int64) error) (Frame, error) {
 	var h [header]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
 		return Frame{}, err
 	}
 	f := Frame{Type: Type(h[0]), Call: binary.BigEndian.Uint32(h[1:])}
 	n := int64(binary.BigEndian.Uint32(h[5:]))
-	if n > int64(max) {
-		return Frame{}, breach("a frame is longer than allowed")
+	if err := allow(f.Type, n); err != nil {
+		return Frame{}, err
 	}
 	const step = 64 << 10
 	for int64(len(f.Body)) < n {
