@@ -67,10 +67,10 @@ type Host struct {
 
 // A place is where the groups of one control are made.
 type place struct {
-	folder string // for version 1: the spawner's own, absolute
-	v2     bool
-	why    string // it cannot be; then folder is ""
-	fix    string
+	own *folder // of version 1: the spawner's own group
+	v2  bool    // in the subtree instead
+	why string  // it cannot be
+	fix string
 }
 
 // Control says whether a control (memory, cpu, processes, freezer) is on or

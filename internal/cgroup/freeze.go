@@ -90,54 +90,71 @@ func (g *Group) Kill() error {
 	if len(g.all) == 0 {
 		return nil
 	}
-	// Without cgroup.kill a frozen group is one that cannot fork away.
+	// A frozen group cannot fork away; what is killed in it dies when it thaws.
 	frozen := g.Freeze() == nil
-	err := g.all[0].signal()
+	dying, err := g.all[0].signal()
 	if frozen {
-		g.Thaw()
+		if err := g.Thaw(); err != nil {
+			return err
+		}
 	}
-	for end := time.Now().Add(patience); err == errLeft && time.Now().Before(end); {
-		err = g.all[0].signal()
+	for end := time.Now().Add(patience); err == nil; dying, err = g.all[0].signal() {
+		if len(dying) == 0 {
+			return nil
+		}
+		settled(dying)
+		if time.Now().After(end) {
+			return os.ErrDeadlineExceeded
+		}
 	}
 	return err
 }
 
-var errLeft = errors.New("processes are left in the group")
-
-// signal kills those that are in the group and waits, at most 50 ms, for each
-// of them to end.
-func (m *member) signal() error {
+// signal kills those that are in the group and returns their handles. None
+// means that the group is empty.
+func (m *member) signal() (dying []int, err error) {
 	before, err := m.pids()
-	if err != nil || len(before) == 0 {
-		return err
+	if err != nil {
+		return nil, err
 	}
-	var held []unix.PollFd
-	defer func() {
-		for _, h := range held {
-			unix.Close(int(h.Fd))
-		}
-	}()
 	handles := map[int]int{}
-	for _, p := range before {
-		if len(held) == 4096 { // the others are for the next round
-			break
+	for _, p := range before[:min(len(before), 512)] { // the others are for the next round
+		fd, err := unix.PidfdOpen(p, 0)
+		if err == unix.ESRCH || err == unix.EINVAL {
+			continue
 		}
-		if fd, err := unix.PidfdOpen(p, 0); err == nil {
-			held = append(held, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
-			handles[p] = fd
+		if err != nil {
+			settled(dying)
+			return nil, err
 		}
+		dying = append(dying, fd)
+		handles[p] = fd
 	}
 	// A process that left before it was opened may have left its number to a
 	// stranger: only what is in the group still is killed.
 	after, err := m.pids()
 	if err != nil {
-		return err
+		settled(dying)
+		return nil, err
 	}
 	for _, p := range after {
 		if fd, ok := handles[p]; ok {
 			unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 		}
 	}
-	unix.Poll(held, 50)
-	return errLeft
+	if len(before) > 0 && len(dying) == 0 { // all ended meanwhile, or are not seen from here
+		return nil, errUnseen
+	}
+	return dying, nil
+}
+
+var errUnseen = errors.New("cgroup.procs names no process that can be killed")
+
+// settled waits until the processes have ended, each at most 50 ms, and
+// closes their handles.
+func settled(handles []int) {
+	for _, h := range handles {
+		unix.Poll([]unix.PollFd{{Fd: int32(h), Events: unix.POLLIN}}, 50)
+		unix.Close(h)
+	}
 }

@@ -23,9 +23,8 @@ type Group struct {
 // A member is the group in one hierarchy.
 type member struct {
 	folder
-	parent folder
+	parent folder // the host's, and stays open
 	v2     bool
-	shared bool // parent is the subtree's, and stays open
 }
 
 // Create makes a fresh group and sets its limits. What cannot be held is a
@@ -72,29 +71,25 @@ func (h Host) fixOf(control string) string {
 // join makes the group in the hierarchy of a control, once for each.
 func (h Host) join(g *Group, control string) (*member, *Missing) {
 	p := h.places[control]
-	if p.why != "" || p.folder == "" && !p.v2 {
+	if p.why != "" || p.own == nil && !p.v2 {
 		return nil, &Missing{control, p.why, h.fixOf(control)}
 	}
 	for _, m := range g.all {
-		if m.v2 && p.v2 || !m.v2 && m.parent.path == p.folder {
+		if m.v2 == p.v2 && (p.v2 || m.parent.path == p.own.path) {
 			g.members[control] = m
 			return m, nil
 		}
 	}
-	m := &member{v2: p.v2, shared: p.v2}
-	var err error
-	where := p.folder
+	m := &member{v2: p.v2}
+	where, err := "", error(nil)
 	if p.v2 {
 		where = h.v2.parent
 		m.parent, err = h.v2.open()
 	} else {
-		m.parent, err = openFolder(unix.AT_FDCWD, p.folder, p.folder)
+		where, m.parent = p.own.path, *p.own
 	}
 	if err == nil {
 		m.folder, err = m.parent.make(g.name)
-		if err != nil && !m.shared {
-			m.parent.close()
-		}
 	}
 	if err != nil {
 		return nil, &Missing{control, failure(where, err), h.fixOf(control)}
@@ -196,43 +191,25 @@ func (g *Group) Remove() error {
 			first = errors.New(failure(m.path, err))
 		}
 		m.close()
-		if !m.shared {
-			m.parent.close()
-		}
 	}
 	g.all = nil
 	return first
 }
 
 func (m *member) remove(name string) error {
-	err := removeTree(m.parent, name, 4)
+	err := rmdir(m.parent, name)
 	for wait := time.Millisecond; err == unix.EBUSY && wait < 300*time.Millisecond; wait *= 2 {
 		time.Sleep(wait)
-		err = removeTree(m.parent, name, 4)
+		err = rmdir(m.parent, name)
 	}
 	return err
 }
 
-// removeTree removes a group and the groups in it, as deep as is asked.
-func removeTree(parent folder, name string, depth int) error {
+// rmdir removes a group that holds no process and no group.
+func rmdir(parent folder, name string) error {
 	err := unix.Unlinkat(parent.fd(), name, unix.AT_REMOVEDIR)
-	if err == nil || err == unix.ENOENT || depth == 0 {
-		if err == unix.ENOENT {
-			return nil
-		}
-		return err
+	if err == unix.ENOENT {
+		return nil
 	}
-	d, open := parent.open(name)
-	if open != nil {
-		return err
-	}
-	defer d.close()
-	children := d.children(4096)
-	if len(children) == 0 {
-		return err
-	}
-	for _, c := range children {
-		removeTree(d, c, depth-1)
-	}
-	return unix.Unlinkat(parent.fd(), name, unix.AT_REMOVEDIR)
+	return err
 }

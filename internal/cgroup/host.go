@@ -88,11 +88,11 @@ func settle(l location) (folder, string) {
 func probe1(controller string, l location) place {
 	d, why := settle(l)
 	if why == "" {
-		defer d.close()
 		file, err := d.writable(".", "cgroup.procs")
 		if err == nil {
-			return place{folder: d.path}
+			return place{own: &d}
 		}
+		d.close()
 		why = failure(strings.TrimSuffix(file, "/."), err)
 	}
 	return place{why: why, fix: fix1(controller, l)}

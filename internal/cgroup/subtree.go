@@ -50,6 +50,16 @@ func probe2(l location, mark string, needed bool) *subtree {
 		return s
 	}
 	defer own.close()
+	if top, err := openMount(l.at, true); err == nil {
+		offered, err := top.read("cgroup.controllers")
+		top.close()
+		if err == nil && len(offers(offered)) == 0 {
+			needed = false
+			for _, c := range wants {
+				s.why[c] = l.at + "/cgroup.controllers does not list " + c
+			}
+		}
+	}
 	if !needed {
 		if file, err := own.writable(".", "cgroup.procs"); err != nil {
 			s.why[""] = failure(strings.TrimSuffix(file, "/."), err)
@@ -76,9 +86,9 @@ func fix2() string {
 
 // choose takes the candidate that has most controllers, the nearest of equals.
 func (s *subtree) choose(own folder, mount string) {
-	best := s.consider(own, own.path == mount && !own.has("cgroup.events"))
+	best := consider(own)
 	family, stranger := familyIn(own)
-	s.parent, s.move = own.path, len(family) > 0
+	s.parent, s.move = own.path, len(family) > 0 && own.has("cgroup.events")
 	if stranger != 0 && own.has("cgroup.events") {
 		best = candidate{why: own.path + "/cgroup.subtree_control: " + unix.EBUSY.Error() + ", process " + strconv.Itoa(stranger) + " is in this group too"}
 	}
@@ -89,7 +99,7 @@ func (s *subtree) choose(own folder, mount string) {
 		if err != nil {
 			break
 		}
-		if c := s.consider(d, false); len(c.has) > len(best.has) {
+		if c := consider(d); len(c.has) > len(best.has) {
 			best, s.parent, s.move = c, at, false
 		}
 		if at != mount {
@@ -115,7 +125,7 @@ type candidate struct {
 	why string
 }
 
-func (s *subtree) consider(d folder, root bool) candidate {
+func consider(d folder) candidate {
 	if file, err := d.writable(".", "cgroup.procs", "cgroup.subtree_control"); err != nil {
 		return candidate{why: failure(strings.TrimSuffix(file, "/."), err)}
 	}
@@ -123,12 +133,7 @@ func (s *subtree) consider(d folder, root bool) candidate {
 	if err != nil {
 		return candidate{why: failure(d.path+"/cgroup.controllers", err)}
 	}
-	var c candidate
-	for _, w := range wants {
-		if slices.Contains(strings.Fields(offered), w) {
-			c.has = append(c.has, w)
-		}
-	}
+	c := candidate{has: offers(offered)}
 	if kind, err := d.read("cgroup.type"); err == nil && strings.TrimSpace(kind) != "domain" {
 		return candidate{why: d.path + "/cgroup.type: " + strings.TrimSpace(kind)}
 	}
@@ -136,6 +141,17 @@ func (s *subtree) consider(d folder, root bool) candidate {
 		c.why = d.path + "/cgroup.controllers lists none of memory, pids and cpu"
 	}
 	return c
+}
+
+// offers returns those controllers of a cgroup.controllers that are used.
+func offers(text string) []string {
+	var has []string
+	for _, w := range wants {
+		if slices.Contains(strings.Fields(text), w) {
+			has = append(has, w)
+		}
+	}
+	return has
 }
 
 // limit names a limit of a group that what stands beside it would escape.

@@ -1,7 +1,5 @@
 package cgroup
 
-import "strings"
-
 // The bounds of a walk of Sweep, for each hierarchy.
 const (
 	sweepDepth   = 8
@@ -24,18 +22,19 @@ func (h Host) Sweep() {
 
 func sweep(d folder, depth int, left *int) {
 	for _, name := range d.children(*left) {
-		if *left--; *left <= 0 {
+		if *left--; *left <= 0 || depth == 0 {
 			return
 		}
-		switch {
-		case gone(name):
-			removeTree(d, name, 2)
-		case strings.HasPrefix(name, prefix) || depth == 0: // a living spawner's own affair
-		default:
-			if c, err := d.open(name); err == nil {
-				sweep(c, depth-1, left)
-				c.close()
-			}
+		_, _, _, marked := parseMark(name)
+		if marked && !gone(name) {
+			continue // a living spawner's own affair
+		}
+		if c, err := d.open(name); err == nil {
+			sweep(c, depth-1, left)
+			c.close()
+		}
+		if marked {
+			rmdir(d, name)
 		}
 	}
 }
