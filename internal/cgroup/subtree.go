@@ -90,7 +90,7 @@ func (s *subtree) choose(own folder, mount string) {
 	family, stranger := familyIn(own)
 	s.parent, s.move = own.path, len(family) > 0 && own.has("cgroup.events")
 	if stranger != 0 && own.has("cgroup.events") {
-		best = candidate{why: own.path + "/cgroup.subtree_control: " + unix.EBUSY.Error() + ", process " + strconv.Itoa(stranger) + " is in this group too"}
+		best = candidate{why: own.path + "/cgroup.subtree_control: " + unix.EBUSY.Error() + ", " + strangers(stranger) + " in this group too"}
 	}
 	limited := limit(own)
 	for at := own.path; at != mount && limited == "" && len(best.has) < len(wants); {
@@ -117,6 +117,13 @@ func (s *subtree) choose(own folder, mount string) {
 			s.why[c] = s.parent + "/cgroup.controllers does not list " + c
 		}
 	}
+}
+
+func strangers(pid int) string {
+	if pid < 0 {
+		return "processes of another pid namespace are"
+	}
+	return "process " + strconv.Itoa(pid) + " is"
 }
 
 // A candidate is a group that may become the parent.
@@ -165,7 +172,8 @@ func limit(d folder) string {
 }
 
 // familyIn returns the processes of a group that are the spawner's: itself,
-// its parent, and the children of both; and the first that is not.
+// its parent, and the children of both; and the first that is not, -1
+// if it cannot be told.
 func familyIn(d folder) (family []int, stranger int) {
 	pids, err := d.pids()
 	if err != nil {
@@ -176,6 +184,8 @@ func familyIn(d folder) (family []int, stranger int) {
 		switch {
 		case p == os.Getpid(), p == os.Getppid() && p != 1, parent == os.Getpid(), parent == os.Getppid() && parent != 1:
 			family = append(family, p)
+		case p == 0: // of a pid namespace that is not seen from here
+			return nil, -1
 		default:
 			return nil, p
 		}
