@@ -1,0 +1,195 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/casemate/casemate"
+)
+
+// The bounds of the door.
+const (
+	MaxBody         = 8 << 20          // bytes of one request body
+	maxBodies       = 64 << 20         // bytes of all request bodies in memory at once
+	bodyTime        = 30 * time.Second // for a body to arrive
+	defaultRequests = 256              // requests at once, streams too
+	minToken        = 16               // bytes
+)
+
+// A Config is what the door checks by.
+type Config struct {
+	// Token is the bearer token, at least 16 bytes; there is no door without.
+	Token string
+
+	// Hosts are the names, beside loopback and the listener's address, that
+	// clients may call this server by: "casemate.example" on any port, or
+	// "casemate.example:8443".
+	Hosts []string
+
+	// Requests is how many may be served at once, streams too; 0 is 256.
+	Requests int
+
+	Log *slog.Logger // nil discards
+}
+
+// Handler is the door before routes, whose keys are patterns of
+// http.ServeMux. A route finds its caller by CallerOf, and a body that was
+// read in full.
+func Handler(c Config, routes map[string]http.Handler) (http.Handler, error) {
+	if len(c.Token) < minToken {
+		return nil, &casemate.Error{Op: "serve", Kind: casemate.Invalid,
+			Err: fmt.Errorf("token: %d bytes are too few", len(c.Token)), Fix: fmt.Sprintf("use at least %d random characters, for example: openssl rand -hex 32", minToken)}
+	}
+	mux := http.NewServeMux()
+	for pattern, h := range routes {
+		mux.Handle(pattern, h)
+	}
+	if c.Requests == 0 {
+		c.Requests = defaultRequests
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	sum := sha256.Sum256([]byte(c.Token))
+	id := sha256.Sum256(append([]byte("casemate caller\x00"), sum[:]...))
+	return &door{
+		Config: c,
+		token:  sum,
+		caller: Caller(hex.EncodeToString(id[:8])),
+		slots:  make(chan struct{}, c.Requests),
+		routes: mux,
+	}, nil
+}
+
+type door struct {
+	Config
+	token  [sha256.Size]byte
+	caller Caller
+	slots  chan struct{}
+	bodies atomic.Int64 // bytes in memory
+	routes http.Handler
+}
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer d.recover(w)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	if !hostAllowed(r, d.Hosts) {
+		refuse(w, http.StatusMisdirectedRequest, "this server does not go by that host")
+		return
+	}
+	if !originAllowed(r) {
+		refuse(w, http.StatusForbidden, "requests of other sites are refused")
+		return
+	}
+	switch r.Method {
+	case http.MethodOptions, http.MethodTrace, http.MethodConnect:
+		w.Header().Set("Allow", "GET, POST, DELETE")
+		refuse(w, http.StatusMethodNotAllowed, "method not allowed")
+		return
+	}
+	if r.URL.Path == "/healthz" && r.Method == http.MethodGet {
+		io.WriteString(w, "ok\n")
+		return
+	}
+	if !d.authorized(r) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="casemate"`)
+		refuse(w, http.StatusUnauthorized, "a bearer token is needed")
+		return
+	}
+	select {
+	case d.slots <- struct{}{}:
+		defer func() { <-d.slots }()
+	default:
+		w.Header().Set("Retry-After", "1")
+		refuse(w, http.StatusServiceUnavailable, "too many requests at once")
+		return
+	}
+	free, ok := d.readBody(w, r)
+	if !ok {
+		return
+	}
+	defer free()
+	d.routes.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, d.caller)))
+}
+
+// authorized compares hashes, whose lengths are equal, in constant time.
+func (d *door) authorized(r *http.Request) bool {
+	hs := r.Header.Values("Authorization")
+	if len(hs) != 1 {
+		return false
+	}
+	scheme, token, _ := strings.Cut(hs[0], " ")
+	sum := sha256.Sum256([]byte(token))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], d.token[:]) == 1
+}
+
+// readBody reads the body of r into memory and puts it back. If it reports
+// false, it has answered.
+func (d *door) readBody(w http.ResponseWriter, r *http.Request) (free func(), ok bool) {
+	if r.ContentLength == 0 {
+		return func() {}, true
+	}
+	want := r.ContentLength
+	if want > MaxBody {
+		tooLarge(w)
+		return nil, false
+	}
+	if want < 0 { // unknown
+		want = MaxBody
+	}
+	free = func() { d.bodies.Add(-want) }
+	if d.bodies.Add(want) > maxBodies {
+		free()
+		w.Header().Set("Retry-After", "1")
+		refuse(w, http.StatusServiceUnavailable, "too many bytes at once")
+		return nil, false
+	}
+	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Now().Add(bodyTime)) // an error means a transport without deadlines
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	if err == nil {
+		rc.SetReadDeadline(time.Time{})
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		return free, true
+	}
+	free()
+	if _, over := errors.AsType[*http.MaxBytesError](err); over {
+		tooLarge(w)
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		refuse(w, http.StatusRequestTimeout, "the body did not arrive in time")
+	} else {
+		refuse(w, http.StatusBadRequest, "the body could not be read")
+	}
+	return nil, false
+}
+
+func tooLarge(w http.ResponseWriter) {
+	refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", MaxBody))
+}
+
+func (d *door) recover(w http.ResponseWriter) {
+	x := recover()
+	if x == nil {
+		return
+	}
+	if x == http.ErrAbortHandler {
+		panic(x)
+	}
+	d.Log.Error("a request made a route panic", "panic", fmt.Sprint(x))
+	refuse(w, http.StatusInternalServerError, "internal error")
+}
+
+func refuse(w http.ResponseWriter, status int, why string) { http.Error(w, why, status) }

@@ -1,0 +1,91 @@
+// Package gateway is the front of the router: what an agent talks to. This
+// package holds what every protocol shares, and the HTTP door that stands
+// before all of them; gateway/mcp and gateway/openai hold the protocols.
+//
+// # The HTTP door
+//
+// A request passes these checks in this order, so that whoever fails one
+// learns nothing that a later one would tell:
+//
+//  1. Host: a loopback name or the address that the connection came in by,
+//     with its port, or a configured name (421). This is what stops DNS
+//     rebinding: a page that made its own name resolve to this machine still
+//     sends its own name.
+//  2. Origin: absent, or the same host and port as Host (403), and no
+//     Sec-Fetch-Site that says another site asks.
+//  3. The method: OPTIONS, TRACE and CONNECT are refused (405). There is no
+//     CORS here, so no preflight ever succeeds.
+//  4. The bearer token, on loopback too (401). GET /healthz alone needs none,
+//     and says "ok" and nothing else.
+//  5. Bounds on requests at once (503), on the body (413) and on how long it
+//     may take to arrive (408). The body is read before the route is called.
+//
+// # JSON
+//
+// Check is the one strict reading of a message. Everything that a later
+// reader could take in two ways is refused there, before anything is decided
+// on it: keys that are equal, or equal but for case, in one object; invalid
+// UTF-8; half a surrogate pair; deep nesting.
+//
+// # Sessions
+//
+// A session of Casemate is never one of a transport. It is named by the
+// caller, and private to the caller's credential; see Sessions.
+//
+// # Limits
+//
+// The door speaks HTTP/1.1 without TLS; put a proxy before it where it leaves
+// the machine, and name the proxy's host in Config.Hosts. Failed tokens are
+// not rate-limited: a token is generated with 256 bits.
+package gateway
+
+import (
+	"context"
+
+	"github.com/casemate/casemate"
+)
+
+// A Router is what the gateway needs of the router.
+type Router interface {
+	// Tools returns the tools, sorted by name.
+	Tools() []*casemate.Tool
+
+	// Call runs one call and blocks until it is over. Cancelling ctx kills its
+	// sandbox. It never returns nil.
+	Call(context.Context, casemate.Call) *casemate.Outcome
+
+	NewSession() casemate.SessionID
+	EndSession(casemate.SessionID)
+
+	// Changed returns a channel that is closed at the next change of Tools.
+	Changed() <-chan struct{}
+}
+
+// A Caller is one credential.
+type Caller string
+
+type callerKey struct{}
+
+// CallerOf returns the caller of a request that passed the door; it is empty
+// for any other.
+func CallerOf(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}
+
+// PlannerError is what a planner may know of the error of a call. Of a
+// denial, and of a fault of ours, that is constant: a hijacked planner must
+// not learn rules or the host by asking. The record of the call has the rest.
+func PlannerError(e *casemate.ErrorJSON) *casemate.ErrorJSON {
+	if e == nil {
+		return nil
+	}
+	switch e.Kind {
+	case casemate.Denied:
+		return &casemate.ErrorJSON{Kind: e.Kind, Message: "the call was denied"}
+	case casemate.Internal:
+		return &casemate.ErrorJSON{Kind: e.Kind, Message: "the call failed inside Casemate",
+			Fix: "the operator finds the reason with: casemate log"}
+	}
+	return e
+}

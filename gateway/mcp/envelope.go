@@ -1,0 +1,257 @@
+package mcp
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/casemate/casemate/gateway"
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// stateless is the first protocol version without a handshake, where each
+// request names its version in _meta.
+const stateless = "2026-07-28"
+
+// batching are the versions in which several messages may come as one array;
+// later ones took that away.
+var batching = []string{"2024-11-05", "2025-03-26"}
+
+// maxBatch is how many messages one array may hold.
+const maxBatch = 64
+
+// methods are the requests and notifications that a client may send to a
+// server that has tools and nothing else. The SDK would serve more, such as
+// empty lists of prompts; what is not here never reaches it.
+var methods = map[string]bool{
+	"initialize":                true,
+	"notifications/initialized": true,
+	"notifications/cancelled":   true,
+	"notifications/progress":    true,
+	"ping":                      true,
+	"server/discover":           true,
+	"subscriptions/listen":      true,
+	"tools/list":                true,
+	"tools/call":                true,
+
+	// Clients send it where they have roots, asked or not.
+	"notifications/roots/list_changed": true,
+}
+
+// The keys with a meaning, of a message, its params and its _meta. A key that
+// equals one of them but for case is refused.
+var (
+	messageKeys = folded("jsonrpc", "id", "method", "params", "result", "error")
+	paramsKeys  = folded("_meta", "name", "arguments", "uri", "cursor", "protocolVersion", "capabilities", "clientInfo",
+		"requestId", "reason", "progressToken", "notifications", "inputResponses", "requestState", "level")
+	metaKeys = folded("progressToken", sessionKey, sdk.MetaKeyProtocolVersion, sdk.MetaKeyClientInfo, sdk.MetaKeyClientCapabilities, sdk.MetaKeyLogLevel)
+)
+
+func folded(keys ...string) map[string]string {
+	m := map[string]string{}
+	for _, k := range keys {
+		m[gateway.Fold(k)] = k
+	}
+	return m
+}
+
+// A message is one message of a client, read once; everything that is decided
+// about it before the SDK has it is decided on this.
+type message struct {
+	raw     json.RawMessage
+	id      json.RawMessage // a string or an integer; nil where there is none
+	method  string          // "" of a response
+	name    string          // of the tool or the resource in params
+	version string          // in _meta
+	wants   string          // protocolVersion of an initialize
+}
+
+func (m *message) request() bool { return m.method != "" && m.id != nil }
+
+// A fault is why a message is refused.
+type fault struct {
+	code    int64
+	why     string
+	id      json.RawMessage // of the message, where that is certain
+	nothing bool            // must not be answered: the message is a response or a notification
+}
+
+// answer is the line that tells the client.
+func (f *fault) answer() []byte {
+	id := f.id
+	if id == nil {
+		id = json.RawMessage("null")
+	}
+	type wire struct {
+		Code    int64  `json:"code"`
+		Message string `json:"message"`
+	}
+	b, err := json.Marshal(struct {
+		Version string          `json:"jsonrpc"`
+		ID      json.RawMessage `json:"id"`
+		Error   wire            `json:"error"`
+	}{"2.0", id, wire{f.code, f.why}})
+	if err != nil {
+		panic("casemate: bug: " + err.Error())
+	}
+	return b
+}
+
+// parse reads what came as one line or one body: one message, or a batch.
+// Of a batch either every message is taken, or none.
+func parse(data []byte) (msgs []*message, batch bool, _ *fault) {
+	if err := gateway.Check(data); err != nil {
+		f := &fault{code: jsonrpc.CodeInvalidRequest, why: "Invalid Request: " + err.Error()}
+		if errors.Is(err, gateway.ErrNotJSON) {
+			f.code, f.why = jsonrpc.CodeParseError, "Parse error: "+err.Error()
+		}
+		return nil, false, f
+	}
+	data = bytes.TrimSpace(data)
+	if data[0] != '[' {
+		m, f := parseOne(data)
+		return []*message{m}, false, f
+	}
+	var raw []json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return nil, true, &fault{code: jsonrpc.CodeParseError, why: "Parse error: " + err.Error()}
+	}
+	if len(raw) == 0 || len(raw) > maxBatch {
+		return nil, true, invalid(nil, "a batch has 1 to %d messages", maxBatch)
+	}
+	ids := map[string]bool{}
+	for _, r := range raw {
+		m, f := parseOne(r)
+		if f != nil {
+			f.nothing = false
+			return nil, true, f
+		}
+		if m.request() {
+			if ids[string(m.id)] {
+				return nil, true, invalid(nil, "two requests of a batch have the id %s", m.id)
+			}
+			ids[string(m.id)] = true
+		}
+		msgs = append(msgs, m)
+	}
+	return msgs, true, nil
+}
+
+func invalid(id json.RawMessage, format string, a ...any) *fault {
+	return &fault{code: jsonrpc.CodeInvalidRequest, why: "Invalid Request: " + fmt.Sprintf(format, a...), id: id}
+}
+
+// parseOne wants JSON that passed gateway.Check.
+func parseOne(raw json.RawMessage) (*message, *fault) {
+	top, err := object(raw, messageKeys)
+	if err != nil {
+		return nil, invalid(nil, "the message: %v", err)
+	}
+	m := &message{raw: raw}
+	if id, ok := top["id"]; ok {
+		if !validID(id) {
+			f := invalid(nil, "id is no string and no integer that every client can hold")
+			f.nothing = top["method"] == nil // the answer to an answer that could not name its request
+			return nil, f
+		}
+		m.id = id
+	}
+	if text(top["jsonrpc"]) != "2.0" {
+		return nil, invalid(m.id, `jsonrpc is not "2.0"`)
+	}
+	rawMethod, ok := top["method"]
+	if !ok {
+		if m.id == nil || (top["result"] == nil) == (top["error"] == nil) {
+			return nil, invalid(m.id, "the message is no request, no notification and no response")
+		}
+		return m, nil
+	}
+	m.method = text(rawMethod)
+	if m.method == "" {
+		return nil, invalid(m.id, "method is no name")
+	}
+	if top["result"] != nil || top["error"] != nil {
+		return nil, invalid(m.id, "the message is a request and a response")
+	}
+	if !methods[m.method] {
+		return nil, &fault{code: jsonrpc.CodeMethodNotFound, why: fmt.Sprintf("Method not found: %.64q", m.method), id: m.id, nothing: m.id == nil}
+	}
+	if strings.HasPrefix(m.method, "notifications/") == (m.id != nil) {
+		return nil, invalid(m.id, "a request has an id, a notification has none")
+	}
+	return m, m.readParams(top["params"])
+}
+
+func (m *message) readParams(raw json.RawMessage) *fault {
+	if raw == nil || string(raw) == "null" {
+		return nil
+	}
+	bad := func(what string, err error) *fault {
+		return &fault{code: jsonrpc.CodeInvalidParams, why: fmt.Sprintf("Invalid params: %s: %v", what, err), id: m.id, nothing: m.id == nil}
+	}
+	params, err := object(raw, paramsKeys)
+	if err != nil {
+		return bad("params", err)
+	}
+	switch m.method {
+	case "tools/call":
+		m.name = text(params["name"])
+		if args, ok := params["arguments"]; ok {
+			if _, err := object(args, nil); err != nil {
+				return bad("arguments", err)
+			}
+		}
+	case "initialize":
+		m.wants = text(params["protocolVersion"])
+	}
+	if raw, ok := params["_meta"]; ok {
+		meta, err := object(raw, metaKeys)
+		if err != nil {
+			return bad("_meta", err)
+		}
+		m.version = text(meta[sdk.MetaKeyProtocolVersion])
+	}
+	return nil
+}
+
+// object decodes raw, which must be an object; a key that only folds to one
+// of known is an error.
+func object(raw json.RawMessage, known map[string]string) (map[string]json.RawMessage, error) {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &m); err != nil || m == nil {
+		return nil, errors.New("it is not an object")
+	}
+	for key := range m {
+		if right, ok := known[gateway.Fold(key)]; ok && key != right {
+			return nil, fmt.Errorf("the key %.64q must be written %q", key, right)
+		}
+	}
+	return m, nil
+}
+
+// text returns the string that raw is, or "".
+func text(raw json.RawMessage) (s string) {
+	if json.Unmarshal(raw, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// maxInteger is the largest magnitude that a double holds exactly; the SDK
+// reads ids as doubles, and would answer a larger one by another's name.
+const maxInteger = 1<<53 - 1
+
+func validID(raw json.RawMessage) bool {
+	if raw[0] == '"' {
+		return len(raw) <= 1024
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	return err == nil && n <= maxInteger && n >= -maxInteger && string(raw) == strconv.FormatInt(n, 10)
+}
+
+func batches(version string) bool { return slices.Contains(batching, version) }

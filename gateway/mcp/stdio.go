@@ -1,0 +1,80 @@
+package mcp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/casemate/casemate/gateway"
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// drainTime is how long calls that were cancelled by the end of the input
+// have to be answered before the server ends without them.
+const drainTime = time.Second
+
+// ServeStdio serves the client at the other end of in and out, until in ends,
+// or ctx is done, or out fails. Then it cancels what runs and returns within
+// two seconds. The client has one session, from the start to the end, and may
+// name others.
+//
+// If in cannot be interrupted, a goroutine stays in its Read until in is
+// closed.
+func ServeStdio(ctx context.Context, in io.Reader, out io.Writer, r gateway.Router, o Options) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sessions := gateway.NewSessions(r, 0)
+	defer sessions.Close()
+	own := r.NewSession()
+	defer r.EndSession(own)
+
+	from := &origin{ctx: ctx, caller: "stdio", session: own}
+	s := newServer(r, sessions, o, func(*sdk.CallToolRequest) *origin { return from })
+	defer func(done <-chan struct{}) { cancel(); <-done }(s.follow(ctx))
+
+	conn := newLineConn(in, out, cancel)
+	ss, err := s.sdk.Connect(ctx, &lineTransport{conn}, nil)
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- ss.Wait() }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done(): // by the caller, or because the input ended
+		if d, ok := in.(interface{ SetReadDeadline(time.Time) error }); ok {
+			d.SetReadDeadline(time.Now()) // an error means that it cannot be interrupted
+		}
+		select {
+		case err = <-ended:
+		case <-time.After(2*drainTime - drainTime/4):
+			err = errors.New("calls did not end when the client left")
+		}
+	}
+	return err
+}
+
+// A lineTransport is the SDK's transport over one lineConn.
+type lineTransport struct{ conn *lineConn }
+
+func (t *lineTransport) Connect(context.Context) (sdk.Connection, error) { return t.conn, nil }
+
+var _ sdk.Connection = (*lineConn)(nil)
+
+// normalize gives an error that the SDK made of a plain Go error, whose code
+// would be 0, a code of JSON-RPC.
+func normalize(r *jsonrpc.Response) {
+	if r.Error == nil {
+		return
+	}
+	if e, ok := errors.AsType[*jsonrpc.Error](r.Error); ok && e.Code != 0 {
+		return
+	}
+	code := int64(jsonrpc.CodeInvalidRequest)
+	if errors.Is(r.Error, context.Canceled) || errors.Is(r.Error, io.EOF) {
+		code = jsonrpc.CodeInternalError
+	}
+	r.Error = &jsonrpc.Error{Code: code, Message: r.Error.Error()}
+}
