@@ -1,4 +1,27 @@
-// Package runners is what runs inside a sandbox.
+// Package runners is what runs inside a sandbox, between the router's pipe
+// and the tool. It is part of casemate-init, the first process of every
+// sandbox, and runs after that process confined itself: it is no boundary.
+// What a tool can do to it, it does to its own sandbox, and what it sends is
+// a hostile guest's word to the router.
+//
+// The runners are
+//   - exec: a program of a fixed argv template, which arguments fill (argv);
+//   - shell: the argument "command" by /bin/sh -c;
+//   - files: the functions of package builtin/files;
+//   - python and node: the argument "code" in an interpreter that waits with
+//     its imports done. Code shares its process with the program that runs it
+//     (python.py, node.js), which is a convenience and no wall: whatever the
+//     language lets code reach there, it may have.
+//
+// A tool's process has only the descriptors 0, 1 and 2, an interpreter a
+// socket at 3 besides, closed on exec. Standard output and error come back in
+// frames of at most 64 KiB as they are written; when the router does not
+// read, the tool waits. A call is over when its main process ends (for
+// interpreters: when the code does), even if a process that it left behind
+// still holds its output; what had been written by then is sent. Regular
+// files that the call left in /out come back as File frames.
+//
+// This process is the first of its namespace, and so reaps every orphan.
 package runners
 
 import (
@@ -6,6 +29,10 @@ import (
 	"errors"
 	"os"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/builtin/files"
+	"github.com/casemate/casemate/internal/guest"
 	"github.com/casemate/casemate/internal/plan"
 )
 
@@ -15,17 +42,142 @@ var python []byte
 //go:embed node.js
 var node []byte
 
-// Python returns the program that a Python interpreter runs.
+// Python returns the program that a Python interpreter (3.8 or newer) runs.
 func Python() []byte { return python }
 
-// Node returns the program that node runs.
+// Node returns the program that node (18 or newer) runs.
 func Node() []byte { return node }
 
-// Serve answers calls of the runners exec, shell and files.
-func Serve(conn *os.File, g plan.Guest) error { return errors.New("unknown runner " + g.Runner) }
+// Command returns the argv of g's interpreter, where program is the path of
+// Python or Node in the sandbox. Interpret starts it.
+func Command(g plan.Guest, program string) []string {
+	argv := []string{g.Interpreter}
+	if g.Runner == "python" {
+		// Isolated: no PYTHON* variable, no user site, no working folder before
+		// the library. UTF-8 whatever the locale.
+		argv = append(argv, "-I", "-B", "-X", "utf8")
+	}
+	return append(append(argv, program), g.Preload...)
+}
 
-// Interpret starts the interpreter of g and carries calls to it.
-func Interpret(conn *os.File, g plan.Guest, program string) error { return errors.New("unknown runner " + g.Runner) }
+// Serve says that the guest is ready and answers calls for the runners exec,
+// shell and files, one at a time, until the router hangs up (nil), or after
+// one call where g does not serve a session. It blocks meanwhile, and waits
+// for every child of this process.
+func Serve(conn *os.File, g plan.Guest) error {
+	unix.CloseOnExec(int(conn.Fd()))
+	s := &server{conn: conn, guest: g, out: outFolder}
+	if g.Runner != "files" {
+		var err error
+		if s.reap, err = newReaper(); err != nil {
+			return err
+		}
+	}
+	switch g.Runner {
+	case "exec", "shell", "files":
+	default:
+		return errors.New("unknown runner " + g.Runner)
+	}
+	ready := []guest.Pair{{Key: "version", Value: "1"}, {Key: "runtime", Value: g.Runner}}
+	if err := guest.Write(conn, guest.Frame{Type: guest.Ready, Body: guest.AppendPairs(nil, ready)}); err != nil {
+		return err
+	}
+	for {
+		f, args, err := s.next()
+		if f.Type == 0 {
+			return err
+		}
+		s.call = f.Call
+		if err := s.answer(args); err != nil {
+			return hungUp(err)
+		}
+		if !g.Session {
+			return nil
+		}
+	}
+}
 
-// Command returns the argv of g's interpreter; its descriptor 3 is its pipe.
-func Command(g plan.Guest, program string) []string { return []string{g.Interpreter, program} }
+// A server answers the calls of one guest.
+type server struct {
+	conn  *os.File
+	guest plan.Guest
+	call  uint32 // being answered
+	reap  *reaper
+	out   string           // folder whose files come back
+	sent  map[string]stamp // of them, by name, what came back before
+	buf   []byte
+}
+
+// next blocks for a call. A zero frame means that there is none, and err why.
+func (s *server) next() (guest.Frame, []guest.Pair, error) {
+	f, err := guest.Read(s.conn, guest.MaxCall)
+	if err != nil {
+		return guest.Frame{}, nil, hungUp(err)
+	}
+	if f.Type != guest.Call {
+		return guest.Frame{}, nil, errors.New("the router sent no call")
+	}
+	args, err := guest.ParsePairs(f.Body)
+	if err != nil {
+		return guest.Frame{}, nil, err
+	}
+	return f, args, nil
+}
+
+func (s *server) answer(args []guest.Pair) error {
+	if s.guest.Runner == "files" {
+		text, err := files.Do(s.guest.Function, args, s.guest.Mounts)
+		if err != nil {
+			return s.fail(1, err.Error())
+		}
+		for len(text) > 0 {
+			n := min(len(text), chunk)
+			if err := s.send(guest.Stdout, []byte(text[:n])); err != nil {
+				return err
+			}
+			text = text[n:]
+		}
+		return s.done(0)
+	}
+	c, err := s.command(args)
+	if err != nil {
+		return s.fail(exitStatus(err), err.Error())
+	}
+	t, err := s.start(c)
+	if err != nil {
+		return s.fail(exitStatus(err), err.Error())
+	}
+	defer t.close()
+	ws, err := t.wait()
+	if err != nil {
+		return err
+	}
+	if err := s.files(); err != nil {
+		return err
+	}
+	return s.done(status(ws))
+}
+
+// send sends one frame of the call, and blocks while the router does not read.
+func (s *server) send(t guest.Type, body []byte) error {
+	s.buf = guest.Append(s.buf[:0], guest.Frame{Type: t, Call: s.call, Body: body})
+	_, err := s.conn.Write(s.buf)
+	if cap(s.buf) > 2*chunk {
+		s.buf = nil
+	}
+	return err
+}
+
+func (s *server) done(status int) error {
+	return s.send(guest.Done, []byte{0, 0, byte(status >> 8), byte(status)})
+}
+
+func (s *server) fail(status int, why string) error {
+	if len(why) > 64<<10 {
+		why = why[:64<<10]
+	}
+	if err := s.send(guest.Failure, []byte(why)); err != nil {
+		return err
+	}
+	return s.done(status)
+}
