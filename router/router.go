@@ -1,8 +1,57 @@
-// Package router is the one path that a call takes.
+// Package router is the one path that a call takes. It handles what the
+// planner and the guests send, both hostile, and holds no privilege: it asks a
+// backend for sandboxes, and a recorder for records.
+//
+// # The way of a call
+//
+//	look up the tool            unknown: Invalid, with the nearest name
+//	decode the arguments once   strictly: one reading for all that follows
+//	check them                  against the tool's JSON Schema 2020-12
+//	decide                      the same function for Call and Why
+//	record the intent           no record, no run
+//	wait for a slot             of the tool, and of all
+//	claim a sandbox             parked, or started cold for the same profile
+//	send the call, collect      under the profile's timeout and output limit
+//	commit its write grants     only where the guest ended by itself
+//	end the sandbox             or keep it for its session
+//	label and record            and hand out the outcome
+//
+// # Scopes
+//
+// A tool of scope call gets a sandbox of its own for each call, which is ended
+// when the guest says that it is done; what it sends later is not read. A tool
+// of scope session has one guest for a session; its calls run one after
+// another. A guest remembers: the label of each of its results is the join of
+// all that it ever received. When such a guest is lost (by a limit, a breach,
+// idleness), a call says so and fails before a fresh one serves the session. A
+// call without a session gets a guest for itself.
+//
+// # Sessions
+//
+// Ids are made here, at random, and are never made again. So an id that is not
+// of a live session was ended, or is of an earlier run, or was invented: it
+// answers Gone in any case, for ever, without a list of the dead.
+//
+// # Limits
+//
+// Arguments: 8 MiB, 64 levels, 1,024 names at the top, 64 digits and an
+// exponent of 400 for a number, one second of checking. Calls: Config says how
+// many run at once; as many again wait (of one tool, three times as many), a
+// minute at most, 8 for one guest of a session; their arguments are at most
+// 256 MiB in all. More answer Busy. Sessions: 10,000, then the one that is
+// idle for longest ends. Guests of sessions: 64, ended after 30 idle minutes,
+// or earlier where others need the place. Rates are counted in memory: they
+// begin anew with the process, and survive a reload.
 package router
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/casemate/casemate"
@@ -13,93 +62,225 @@ import (
 type Config struct {
 	Tools       []*casemate.Tool
 	Refused     map[casemate.ToolName]*casemate.Error // tools that cannot be enforced here: listed, but a call of one fails with its error
-	Backends    []casemate.Backend                    // cheapest first
-	Recorder    casemate.Recorder
+	Backends    []casemate.Backend                    // cheapest first; none refuses every call
+	Recorder    casemate.Recorder                     // required
 	Pool        pool.Limits
 	Concurrency int              // calls that run at once, in all; 0 is 64
 	PerTool     int              // and of one tool; 0 is 16
 	Now         func() time.Time // nil is time.Now
 }
 
-// A Why is what would be decided about a call, and enforced.
-type Why struct {
-	Tool     casemate.ToolName   `json:"tool"`
-	Digest   casemate.Digest     `json:"digest,omitempty"`
-	Decision *casemate.Decision  `json:"decision"`
-	Error    *casemate.ErrorJSON `json:"error,omitempty"` // that the call would end with
-	Backend  string              `json:"backend,omitempty"`
-	Security *casemate.Profile   `json:"security,omitempty"` // with every default filled in
-	Controls []casemate.Control  `json:"controls,omitempty"` // of the backend on this host
-}
-
-// A Status is what is running and waiting.
-type Status struct {
-	Pools []PoolStatus `json:"pools"`
-	Calls []CallStatus `json:"calls"` // in flight, oldest first
-}
-
-// A PoolStatus is the sandboxes of one tool.
-type PoolStatus struct {
-	Key        casemate.Digest   `json:"key"`
-	Tool       casemate.ToolName `json:"tool"`
-	Backend    string            `json:"backend,omitempty"`
-	Parked     int               `json:"parked"`
-	Busy       int               `json:"busy"` // that serve a call or a session
-	ParkedPids []int             `json:"parked_pids"`
-	Error      string            `json:"error,omitempty"` // why none could be parked
-}
-
-// A CallStatus is one call in flight.
-type CallStatus struct {
-	Call    casemate.CallID    `json:"call"`
-	Tool    casemate.ToolName  `json:"tool"`
-	Session casemate.SessionID `json:"session,omitempty"`
-	Since   time.Time          `json:"since"`
-}
-
 // A Router takes calls. Its methods may be used from any goroutine.
-type Router struct{ cfg Config }
+type Router struct {
+	cfg      Config
+	backends []*backend
+	pool     *pool.Pool
+	epoch    time.Time
+	idle     time.Duration  // after which a guest of a session is ended
+	slots    chan struct{}  // one for each call that runs
+	calls    sync.WaitGroup // calls in flight
+	owned    sync.WaitGroup // every other goroutine, and every timer that is set
 
-// New compiles the schemas of the tools, and starts parking guests.
-func New(c Config) (*Router, error) { return &Router{cfg: c}, nil }
+	reload sync.Mutex // one Reload at a time
+
+	mu       sync.Mutex
+	closed   bool
+	tools    map[casemate.ToolName]*tool
+	listed   []*casemate.Tool
+	counts   map[casemate.ToolName]*counts
+	changed  chan struct{}
+	inflight map[casemate.CallID]*call
+	bytes    int64 // of the arguments in flight
+	sessions map[casemate.SessionID]*session
+	seated   int // guests of sessions
+	live     map[*live]struct{}
+}
+
+// New compiles the schemas of the tools, and starts parking guests. A router
+// must be shut down.
+func New(c Config) (*Router, error) {
+	if c.Recorder == nil {
+		return nil, &casemate.Error{Op: "start", Kind: casemate.Invalid, Err: errors.New("no recorder: a router that keeps no record runs nothing")}
+	}
+	c.Concurrency = cmp.Or(max(c.Concurrency, 0), 64)
+	c.PerTool = cmp.Or(max(c.PerTool, 0), 16)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	r := &Router{
+		cfg:      c,
+		epoch:    c.Now(),
+		idle:     maxIdle,
+		slots:    make(chan struct{}, c.Concurrency),
+		counts:   map[casemate.ToolName]*counts{},
+		changed:  make(chan struct{}),
+		inflight: map[casemate.CallID]*call{},
+		sessions: map[casemate.SessionID]*session{},
+		live:     map[*live]struct{}{},
+	}
+	for _, b := range c.Backends {
+		r.backends = append(r.backends, newBackend(b))
+	}
+	r.pool = pool.New(c.Pool, r.park)
+	if err := r.Reload(c.Tools, c.Refused); err != nil {
+		r.pool.Close()
+		return nil, err
+	}
+	return r, nil
+}
 
 // Tools returns the tools, refused ones too, sorted by name.
-func (r *Router) Tools() []*casemate.Tool { return r.cfg.Tools }
-
-// Call runs one call and blocks until it is over. Cancelling ctx kills its
-// sandbox. It never returns nil.
-func (r *Router) Call(ctx context.Context, c casemate.Call) *casemate.Outcome { return nil }
-
-// Why decides about a call without running it.
-func (r *Router) Why(ctx context.Context, c casemate.Call) *Why { return nil }
-
-// NewSession makes a session.
-func (r *Router) NewSession() casemate.SessionID { return "" }
-
-// EndSession ends a session for good: its calls are cancelled, its guests
-// killed, and its id answers Gone from then on.
-func (r *Router) EndSession(id casemate.SessionID) {}
-
-// Stop ends the running calls of a session as cancelled, and returns how
-// many there were.
-func (r *Router) Stop(id casemate.SessionID) int { return 0 }
-
-// StopAll ends every running call as cancelled, and returns how many there
-// were.
-func (r *Router) StopAll() int { return 0 }
-
-// Reload replaces the tools. Calls in flight finish with the tool that they
-// began with. On an error nothing is changed.
-func (r *Router) Reload(tools []*casemate.Tool, refused map[casemate.ToolName]*casemate.Error) error {
-	return nil
+func (r *Router) Tools() []*casemate.Tool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.listed)
 }
 
 // Changed returns a channel that is closed at the next reload.
-func (r *Router) Changed() <-chan struct{} { return nil }
+func (r *Router) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
 
-// Status says what runs and what waits.
-func (r *Router) Status() Status { return Status{} }
+// Reload replaces the tools. Calls in flight finish with the tool that they
+// began with; a guest of a session whose tool is not the same any more is
+// lost. On an error nothing is changed.
+func (r *Router) Reload(tools []*casemate.Tool, refused map[casemate.ToolName]*casemate.Error) error {
+	r.reload.Lock()
+	defer r.reload.Unlock()
+	r.mu.Lock()
+	old := r.tools
+	r.mu.Unlock()
+
+	next := map[casemate.ToolName]*tool{}
+	var parkable []pool.Entry
+	for _, t := range tools {
+		if t == nil {
+			return &casemate.Error{Op: "load", Kind: casemate.Invalid, Err: errors.New("a tool is nil")}
+		}
+		if next[t.Name] != nil {
+			return &casemate.Error{Op: "load", Tool: t.Name, Kind: casemate.Invalid, Err: errors.New("two tools have this name"), Fix: "rename one of them"}
+		}
+		n, err := r.compile(t, old[t.Name])
+		if err != nil {
+			return err
+		}
+		if e := refused[t.Name]; e != nil {
+			n.refused = e
+		}
+		if n.refused == nil {
+			parkable = append(parkable, pool.Entry{Key: n.digest, Tool: n.Tool})
+		}
+		next[t.Name] = n
+	}
+
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return closedError()
+	}
+	for name := range r.counts {
+		if next[name] == nil && r.counts[name].inside == 0 {
+			delete(r.counts, name)
+		}
+	}
+	for name, t := range next {
+		if r.counts[name] == nil {
+			r.counts[name] = newCounts(r.cfg.PerTool)
+		}
+		t.counts = r.counts[name]
+	}
+	r.tools = next
+	r.listed = slices.SortedFunc(maps.Values(unwrap(next)), func(a, b *casemate.Tool) int { return cmp.Compare(a.Name, b.Name) })
+	close(r.changed)
+	r.changed = make(chan struct{})
+	r.mu.Unlock()
+
+	r.pool.Want(parkable)
+	r.unseat(func(s *session, name casemate.ToolName, g *live) string {
+		if t := next[name]; t == nil || t.digest != g.tool.digest || t.refused != nil {
+			return "the tool was changed"
+		}
+		return ""
+	})
+	return nil
+}
+
+func unwrap(in map[casemate.ToolName]*tool) map[casemate.ToolName]*casemate.Tool {
+	out := map[casemate.ToolName]*casemate.Tool{}
+	for k, v := range in {
+		out[k] = v.Tool
+	}
+	return out
+}
+
+// Stop ends the running calls of a session as cancelled and its idle guests,
+// and returns how many calls there were. The session goes on.
+func (r *Router) Stop(id casemate.SessionID) int {
+	return r.stop(func(s casemate.SessionID) bool { return s == id }, stopped())
+}
+
+// StopAll ends every running call as cancelled and every guest of a session,
+// and returns how many calls there were.
+func (r *Router) StopAll() int {
+	return r.stop(func(casemate.SessionID) bool { return true }, stopped())
+}
+
+func stopped() error {
+	return &casemate.Error{Op: "call", Kind: casemate.Cancelled, Err: errors.New("stopped by the operator")}
+}
+
+func (r *Router) stop(whose func(casemate.SessionID) bool, cause error) (n int) {
+	r.mu.Lock()
+	for _, c := range r.inflight {
+		if whose(c.Session) {
+			c.cancel(cause)
+			n++
+		}
+	}
+	r.mu.Unlock()
+	r.unseat(func(s *session, _ casemate.ToolName, _ *live) string {
+		if whose(s.id) {
+			return cause.Error()
+		}
+		return ""
+	})
+	return n
+}
 
 // Shutdown refuses new calls, and returns when nothing is left: calls in
-// flight finish, or are killed when ctx is done.
-func (r *Router) Shutdown(ctx context.Context) error { return nil }
+// flight finish, or are killed when ctx is done, which is then the error.
+func (r *Router) Shutdown(ctx context.Context) error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	over := make(chan struct{})
+	go func() { r.calls.Wait(); close(over) }()
+	var err error
+	select {
+	case <-over:
+	case <-ctx.Done():
+		if n := r.stop(func(casemate.SessionID) bool { return true }, shutDown()); n > 0 {
+			err = fmt.Errorf("%d calls were killed: %w", n, ctx.Err())
+		}
+		<-over
+	}
+	r.mu.Lock()
+	ids := slices.Collect(maps.Keys(r.sessions))
+	r.mu.Unlock()
+	for _, id := range ids {
+		r.EndSession(id)
+	}
+	r.pool.Close()
+	r.owned.Wait()
+	return err
+}
+
+func shutDown() error {
+	return &casemate.Error{Op: "call", Kind: casemate.Cancelled, Err: errors.New("the server shuts down")}
+}
+
+func closedError() *casemate.Error {
+	return &casemate.Error{Op: "call", Kind: casemate.Busy, Err: errors.New("the server shuts down"), Fix: "start it again"}
+}

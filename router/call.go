@@ -1,0 +1,241 @@
+package router
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/guest"
+)
+
+// A call is one call in flight.
+type call struct {
+	casemate.Call
+	r       *Router
+	cancel  context.CancelCauseFunc
+	since   time.Time
+	session *session
+	tool    *tool
+	pairs   []guest.Pair
+	seat    *seat
+	args    casemate.Digest
+	out     *casemate.Outcome
+}
+
+// Call runs one call and blocks until it is over. Cancelling ctx kills its
+// sandbox. It never returns nil.
+func (r *Router) Call(ctx context.Context, c casemate.Call) *casemate.Outcome {
+	if c.ID == "" {
+		c.ID = casemate.CallID(newID("c_"))
+	}
+	c.Tool = casemate.ToolName(strings.ToValidUTF8(cut(string(c.Tool), 128), "\uFFFD"))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	k := &call{Call: c, r: r, cancel: cancel, since: time.Now(), out: &casemate.Outcome{Call: c.ID, Tool: c.Tool}}
+	if err := r.enter(k); err != nil {
+		err.Call = c.ID
+		k.out.Error = casemate.JSON(err)
+		return k.out
+	}
+	defer r.leave(k)
+	err := k.do(ctx)
+	k.finish(err)
+	return k.out
+}
+
+// enter lets a call in, or says why not. Calls that are turned away here cost
+// nothing, not even a record.
+func (r *Router) enter(k *call) *casemate.Error {
+	if !validID(k.ID) {
+		k.out.Call, k.ID = "", ""
+		return &casemate.Error{Op: "call", Kind: casemate.Invalid, Err: errors.New("the call's id is not \"c_\" and 26 of a-z2-7"), Fix: "leave it out"}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k.Session != "" {
+		if k.session = r.sessions[k.Session]; k.session == nil {
+			return gone(k.Session)
+		}
+	}
+	if err := r.room(len(k.Arguments)); err != nil {
+		return err
+	}
+	if r.inflight[k.ID] != nil {
+		return &casemate.Error{Op: "call", Kind: casemate.Invalid, Err: errors.New("a call with this id is running"), Fix: "leave the id out"}
+	}
+	r.inflight[k.ID] = k
+	r.bytes += int64(len(k.Arguments))
+	if k.session != nil {
+		k.session.busy++
+		k.session.used = time.Now()
+	}
+	r.calls.Add(1)
+	return nil
+}
+
+// room says whether one more call fits in; r.mu is held.
+func (r *Router) room(bytes int) *casemate.Error {
+	busy := func(format string, a ...any) *casemate.Error {
+		return &casemate.Error{Op: "call", Kind: casemate.Busy, Err: fmt.Errorf(format, a...), Fix: "try again when some are over"}
+	}
+	if r.closed {
+		return closedError()
+	}
+	if most := waitingInAll * r.cfg.Concurrency; len(r.inflight) >= most {
+		return busy("busy: %d calls run or wait, which is the limit", most)
+	}
+	if r.bytes+int64(bytes) > maxBytes {
+		return busy("busy: the arguments of the calls in flight are %s, which is the limit", size(maxBytes))
+	}
+	return nil
+}
+
+func validID(id casemate.CallID) bool {
+	rest, ok := strings.CutPrefix(string(id), "c_")
+	return ok && len(rest) == 26 && strings.Trim(rest, "abcdefghijklmnopqrstuvwxyz234567") == ""
+}
+
+func (r *Router) leave(k *call) {
+	r.mu.Lock()
+	delete(r.inflight, k.ID)
+	r.bytes -= int64(len(k.Arguments))
+	if k.session != nil {
+		k.session.busy--
+		k.session.used = time.Now()
+	}
+	r.mu.Unlock()
+	r.calls.Done()
+}
+
+// do takes the call all the way, and returns what it ended with; the outcome
+// but its error is filled in as it becomes known.
+func (k *call) do(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &casemate.Error{Op: "call", Tool: k.Tool, Call: k.ID, Kind: casemate.Internal, Err: errors.New("a fault of the router ended the call"), Fix: "report it, with the record of the call"}
+		}
+	}()
+	r := k.r
+	if k.tool, err = r.lookup(k.Tool); err != nil {
+		return err
+	}
+	if k.tool.refused == nil { // what cannot run is not looked at
+		if k.pairs, err = k.tool.prepare(k.Arguments); err != nil {
+			return err
+		}
+		sum := sha256.Sum256(k.Arguments)
+		k.args = casemate.Digest("sha256:" + hex.EncodeToString(sum[:]))
+		k.out.Backend = k.tool.backend.Name()
+	}
+	if err := k.decide(); err != nil {
+		return err
+	}
+	defer k.unbook()
+	if err := k.record("intent", nil); err != nil {
+		return &casemate.Error{Op: "record", Tool: k.Tool, Call: k.ID, Kind: casemate.Internal, Err: fmt.Errorf("the intent cannot be recorded, so it does not run: %w", err), Fix: "make room for, and writable, the record file"}
+	}
+	if k.seat != nil {
+		if err := await(ctx, k.seat.turn, k.Tool, "its guest, which serves one call of a session at a time"); err != nil {
+			return err
+		}
+		r.seize(k.seat)
+		defer r.release(k.seat)
+	}
+	for _, slots := range []chan struct{}{k.tool.counts.slots, r.slots} {
+		if err := await(ctx, slots, k.Tool, "one of the slots for calls"); err != nil {
+			return err
+		}
+		defer func() { <-slots }()
+	}
+	return k.run(ctx)
+}
+
+// decide asks for the decision, and books the call where it is allowed.
+func (k *call) decide() error {
+	r := k.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k.session != nil && r.sessions[k.Session] != k.session {
+		return gone(k.Session)
+	}
+	d, err := r.decide(k.tool, k.session, k.pairs)
+	k.out.Decision = d
+	if err != nil {
+		return err
+	}
+	r.book(k.tool, k.session)
+	if k.seat = r.seatOf(k.tool, k.session); k.seat != nil {
+		k.seat.inside++
+	}
+	return nil
+}
+
+func (k *call) unbook() {
+	k.r.mu.Lock()
+	defer k.r.mu.Unlock()
+	k.tool.counts.inside--
+	if k.seat != nil {
+		k.seat.inside--
+	}
+}
+
+// lookup returns the tool of that name; the error names the nearest.
+func (r *Router) lookup(name casemate.ToolName) (*tool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.tools[name]; t != nil {
+		return t, nil
+	}
+	names := make([]string, 0, len(r.tools))
+	for n := range maps.Keys(r.tools) {
+		names = append(names, string(n))
+	}
+	slices.Sort(names)
+	e := &casemate.Error{Op: "call", Kind: casemate.Invalid, Err: fmt.Errorf("no tool is called %s", quote(string(name))), Fix: "choose one of the list of tools"}
+	if n := nearest(string(name), names); n != "" {
+		e.Err = fmt.Errorf("no tool is called %s; the nearest is %s", quote(string(name)), n)
+		e.Fix = "call " + n
+	}
+	return nil, e
+}
+
+// prepare decodes the arguments, once and for all that follows, and checks
+// them against the schema.
+func (t *tool) prepare(raw []byte) ([]guest.Pair, error) {
+	invalid := func(err error, fix string) error {
+		return &casemate.Error{Op: "call", Tool: t.Name, Kind: casemate.Invalid, Err: err, Fix: fix}
+	}
+	v, _, err := decode(raw, true)
+	if err != nil {
+		return nil, invalid(fmt.Errorf("arguments: %w", err), "pass one JSON object of plain UTF-8 within the bounds")
+	}
+	args, ok := v.(map[string]any)
+	if !ok {
+		return nil, invalid(errors.New("arguments: not a JSON object"), "pass one JSON object")
+	}
+	if err := t.schema.validate(args); err != nil {
+		return nil, invalid(err, "pass the arguments that its parameters describe")
+	}
+	ps, err := pairsOf(args)
+	if err != nil {
+		return nil, invalid(err, "pass less")
+	}
+	return ps, nil
+}
+
+// cancelled is why ctx is done, as an error of the call.
+func cancelled(ctx context.Context, t casemate.ToolName) *casemate.Error {
+	if e, ok := errors.AsType[*casemate.Error](context.Cause(ctx)); ok {
+		n := *e
+		n.Tool = t
+		return &n
+	}
+	return &casemate.Error{Op: "call", Tool: t, Kind: casemate.Cancelled, Err: errors.New("its caller went away")}
+}

@@ -1,0 +1,219 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/guest"
+)
+
+// run has a slot, and the seat where the guest is a session's: it serves the
+// call.
+func (k *call) run(ctx context.Context) error {
+	begin := time.Now()
+	rp, g, err := k.serve(ctx)
+	if g == nil {
+		return k.named(err)
+	}
+	// From here on the guest is closed or, in its seat, kept.
+	enforced := g.sb.Enforced()
+	k.out.Enforced = &enforced
+	usage := casemate.Usage{}
+	if !rp.sent.IsZero() {
+		usage.Claim = rp.sent.Sub(begin)
+	}
+	err = k.named(k.judge(g, rp, err))
+	if rp.done && k.tool.writes {
+		if cerr := k.commit(ctx, g); cerr != nil && (err == nil || casemate.KindOf(err) == casemate.ToolFailed) {
+			err = cerr
+		}
+	}
+	usage.Wall = time.Since(begin)
+	if k.seat == nil || !rp.done || ctx.Err() != nil {
+		k.end(g)
+		if k.seat != nil && rp.done {
+			k.seat.lost = "a call was cancelled"
+		}
+		if e, werr := g.exit(); werr == nil {
+			usage.CPU, usage.Memory = e.Usage.CPU, e.Usage.Memory
+		}
+	}
+	res, rerr := k.result(rp)
+	if rerr != nil && err == nil {
+		err = k.named(rerr)
+	}
+	res.IsError = err != nil
+	label := g.label.Join(casemate.Label{Writers: []string{"tool:" + string(k.Tool)}})
+	k.out.Result, k.out.Usage, k.out.Label = res, usage.JSON(), &label
+	return err
+}
+
+// serve gets a guest and lets it serve the call. Where the error is not nil
+// and there is a guest, judge knows what it means. A parked guest that turns
+// out to be dead before it had the call is replaced, once, by one started
+// cold for the same profile: the call ran nowhere.
+func (k *call) serve(ctx context.Context) (*reply, *live, error) {
+	if k.seat != nil && k.seat.guest == nil && k.seat.lost != "" {
+		why := k.seat.lost
+		k.seat.lost = ""
+		return nil, nil, &casemate.Error{Op: "call", Kind: casemate.Gone, Err: fmt.Errorf("the state of its session is lost: %s", why), Fix: "call it again: the next call starts afresh"}
+	}
+	for {
+		g, warm, fresh, err := k.guest(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		g.label = g.label.Join(k.Label)
+		run, cancel := context.WithTimeoutCause(ctx, k.tool.profile.Timeout, &casemate.Error{Op: "call", Kind: casemate.Timeout,
+			Err: fmt.Errorf("its time of %s was over", k.tool.profile.Timeout), Fix: "ask for less in one call, or raise timeout in the manifest"})
+		rp, err := g.exchange(run, k.pairs, k.tool.profile.Output)
+		if err != nil && run.Err() != nil {
+			err = cancelled(run, k.Tool)
+		}
+		cancel()
+		if errors.Is(err, errUnsent) && warm && fresh && ctx.Err() == nil {
+			k.end(g)
+			if k.seat != nil {
+				k.seat.lost = "" // it never had any
+			}
+			continue
+		}
+		return rp, g, err
+	}
+}
+
+// guest returns the guest that serves the call: the one in its seat, or one
+// that is parked or started.
+func (k *call) guest(ctx context.Context) (g *live, warm, fresh bool, err error) {
+	if k.seat == nil {
+		g, warm, err = k.r.claim(ctx, k.tool)
+		return g, warm, true, err
+	}
+	if g := k.seat.guest; g != nil {
+		if g.tool.digest == k.tool.digest {
+			return g, true, false, nil
+		}
+		k.r.empty(k.seat, "")
+		return nil, false, false, &casemate.Error{Op: "call", Kind: casemate.Gone, Err: errors.New("the state of its session is lost: the tool was changed"), Fix: "call it again: the next call starts afresh"}
+	}
+	if err := k.r.place(k.tool); err != nil {
+		return nil, false, false, err
+	}
+	g, warm, err = k.r.claim(ctx, k.tool)
+	if err != nil {
+		k.r.mu.Lock()
+		k.r.seated--
+		k.r.mu.Unlock()
+		return nil, false, false, err
+	}
+	k.seat.guest = g
+	return g, warm, true, nil
+}
+
+// end ends the guest, in its seat or not.
+func (k *call) end(g *live) {
+	if k.seat != nil && k.seat.guest == g {
+		k.r.empty(k.seat, "")
+		return
+	}
+	g.close()
+}
+
+// exit says how the guest's sandbox ended.
+func (g *live) exit() (casemate.Exit, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), mourning)
+	defer cancel()
+	return g.sb.Wait(ctx)
+}
+
+// judge says what a conversation ended with, as an error of the call. A guest
+// that is not done is dead when it returns.
+func (k *call) judge(g *live, rp *reply, err error) error {
+	fail := func(kind casemate.Kind, fix, format string, a ...any) error {
+		return &casemate.Error{Op: "call", Kind: kind, Err: fmt.Errorf(format, a...), Fix: fix}
+	}
+	if err == nil {
+		switch {
+		case rp.failed:
+			return fail(casemate.ToolFailed, "", "%s", lastLine(rp.failure))
+		case rp.status != 0:
+			return fail(casemate.ToolFailed, "", "exit status %d", rp.status)
+		}
+		return nil
+	}
+	lost := ""
+	if k.seat != nil {
+		lost = "; the state of its session is lost, and the next call starts afresh"
+	}
+	if e, ok := errors.AsType[*casemate.Error](err); ok { // time, or cancelled
+		k.end(g)
+		if k.seat != nil && e.Kind == casemate.Cancelled {
+			k.seat.lost = "a call was cancelled" // nobody may be there to read it now
+		}
+		return &casemate.Error{Op: e.Op, Kind: e.Kind, Err: fmt.Errorf("%w%s", e.Err, lost), Fix: e.Fix}
+	}
+	if errors.Is(err, errOutput) {
+		k.end(g)
+		return fail(casemate.Killed, "ask for less in one call, or raise output in the manifest", "its output was over the limit of %s%s", size(k.tool.profile.Output), lost)
+	}
+	// A guest that is gone says why before what we made of its last bytes.
+	if !errors.Is(err, guest.ErrProtocol) {
+		if e, werr := g.exit(); werr == nil {
+			k.end(g)
+			if e.Limit != "" {
+				what := e.Limit
+				if what == "memory" {
+					what += " " + size(k.tool.profile.Memory)
+				}
+				return fail(casemate.Killed, "ask for less in one call, or raise "+e.Limit+" in the manifest", "it was over the limit: %s%s", what, lost)
+			}
+			return fail(casemate.ToolFailed, "", "%s before it was done%s", ended(e), lost)
+		}
+		k.end(g)
+		return fail(casemate.ToolFailed, "", "its guest closed its pipe before it was done%s", lost)
+	}
+	k.end(g)
+	return fail(casemate.ToolFailed, "the tool, or something in its sandbox, misbehaves: look at what it runs", "%s%s", strings.ReplaceAll(err.Error(), "\n", ": "), lost)
+}
+
+// commit carries what the guest wrote to its grants to the host. It is not
+// cut short by a caller that leaves; but where the caller, or the operator,
+// ended the call before, nothing is carried.
+func (k *call) commit(ctx context.Context, g *live) error {
+	c, ok := g.sb.(casemate.Committer)
+	if !ok {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return cancelled(ctx, k.Tool)
+	}
+	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
+	defer cancel()
+	changes, err := c.Commit(cctx, k.ID)
+	k.out.Changes = changes
+	if err != nil {
+		return &casemate.Error{Op: "commit", Tool: k.Tool, Call: k.ID, Kind: casemate.Internal, Err: fmt.Errorf("what it wrote could not be carried to its grants: %w", err), Fix: "look at the host's folders and free space; casemate diff shows what was carried"}
+	}
+	return nil
+}
+
+// named puts the tool and the call into an error.
+func (k *call) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	e, ok := errors.AsType[*casemate.Error](err)
+	if !ok {
+		return &casemate.Error{Op: "call", Tool: k.Tool, Call: k.ID, Kind: casemate.Internal, Err: err}
+	}
+	n := *e
+	n.Call = k.ID
+	if k.tool != nil { // a name of ours, not only of the planner's
+		n.Tool = k.tool.Name
+	}
+	return &n
+}

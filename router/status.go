@@ -1,0 +1,141 @@
+package router
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/guest"
+	"github.com/casemate/casemate/pool"
+)
+
+// A Why is what would be decided about a call, and enforced.
+type Why struct {
+	Tool     casemate.ToolName   `json:"tool"`
+	Digest   casemate.Digest     `json:"digest,omitempty"`
+	Decision *casemate.Decision  `json:"decision"`
+	Error    *casemate.ErrorJSON `json:"error,omitempty"` // that the call would end with
+	Backend  string              `json:"backend,omitempty"`
+	Security *casemate.Profile   `json:"security,omitempty"` // with every default filled in
+	Controls []casemate.Control  `json:"controls,omitempty"` // of the backend, on this host
+}
+
+// Why decides about a call without running it, and books nothing. Without
+// arguments it is asked about the tool alone. The first time it blocks for
+// the probe of a backend, some tens of milliseconds.
+func (r *Router) Why(_ context.Context, c casemate.Call) *Why {
+	w := &Why{Tool: casemate.ToolName(cut(string(c.Tool), 128))}
+	no := func(err error) *Why {
+		w.Error = casemate.JSON(err)
+		if w.Decision == nil {
+			w.Decision = &casemate.Decision{Effect: "deny", Reasons: []string{err.Error()}}
+		}
+		return w
+	}
+	t, err := r.lookup(c.Tool)
+	if err != nil {
+		return no(err)
+	}
+	w.Digest, w.Security = t.digest, &t.profile
+	if t.backend != nil {
+		w.Backend = t.backend.Name()
+		if caps, err := t.backend.capabilities(); err == nil {
+			w.Controls = caps.Controls
+		}
+	}
+	var pairs []guest.Pair
+	if t.refused == nil && c.Arguments != nil {
+		if pairs, err = t.prepare(c.Arguments); err != nil {
+			return no(err)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.room(len(c.Arguments)); e != nil {
+		return no(e)
+	}
+	var s *session
+	if c.Session != "" {
+		if s = r.sessions[c.Session]; s == nil {
+			return no(gone(c.Session))
+		}
+	}
+	var e *casemate.Error
+	if w.Decision, e = r.decide(t, s, pairs); e != nil {
+		return no(e)
+	}
+	return w
+}
+
+// A Status is what is running and waiting.
+type Status struct {
+	Pools []PoolStatus `json:"pools"`
+	Calls []CallStatus `json:"calls"` // in flight, oldest first
+}
+
+// A PoolStatus is the sandboxes of one tool.
+type PoolStatus struct {
+	Key        casemate.Digest   `json:"key"`
+	Tool       casemate.ToolName `json:"tool"`
+	Backend    string            `json:"backend,omitempty"`
+	Parked     int               `json:"parked"`
+	Busy       int               `json:"busy"`        // that serve a call or a session
+	ParkedPids []int             `json:"parked_pids"` // where the backend knows them
+	Error      string            `json:"error,omitempty"`
+}
+
+// A CallStatus is one call in flight.
+type CallStatus struct {
+	Call    casemate.CallID    `json:"call"`
+	Tool    casemate.ToolName  `json:"tool"`
+	Session casemate.SessionID `json:"session,omitempty"`
+	Since   time.Time          `json:"since"`
+}
+
+// Status says what runs and what waits. A sandbox that has a method
+// Pid() int shows its first process.
+func (r *Router) Status() Status {
+	st := Status{Pools: []PoolStatus{}, Calls: []CallStatus{}}
+	places := map[casemate.Digest]pool.Place{}
+	for _, p := range r.pool.Places() {
+		places[p.Key] = p
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	busy := map[casemate.Digest]int{}
+	shown := map[casemate.Digest]*tool{}
+	for _, t := range r.tools {
+		shown[t.digest] = t
+	}
+	for g := range r.live {
+		busy[g.tool.digest]++
+		shown[g.tool.digest] = g.tool // of before a reload, too
+	}
+	for d, t := range shown {
+		ps := PoolStatus{Key: d, Tool: t.Name, Busy: busy[d], Parked: len(places[d].Parked), ParkedPids: []int{}}
+		if t.backend != nil {
+			ps.Backend = t.backend.Name()
+		}
+		for _, sb := range places[d].Parked {
+			if p, ok := sb.(interface{ Pid() int }); ok {
+				ps.ParkedPids = append(ps.ParkedPids, p.Pid())
+			}
+		}
+		switch {
+		case t.refused != nil:
+			ps.Error = t.refused.Error()
+		case places[d].Err != nil:
+			ps.Error = places[d].Err.Error()
+		}
+		st.Pools = append(st.Pools, ps)
+	}
+	slices.SortFunc(st.Pools, func(a, b PoolStatus) int {
+		return slices.Compare([]string{string(a.Tool), string(a.Key)}, []string{string(b.Tool), string(b.Key)})
+	})
+	for _, c := range r.inflight {
+		st.Calls = append(st.Calls, CallStatus{c.ID, c.Tool, c.Session, c.since})
+	}
+	slices.SortFunc(st.Calls, func(a, b CallStatus) int { return a.Since.Compare(b.Since) })
+	return st
+}
