@@ -245,8 +245,11 @@ func (p *planner) subfolder(at place, name, rel string, comps []string, u, h ent
 		p.hold(rel, u, "an overlay feature that is not read: redirect")
 		return nil
 	}
-	_, known := p.g.Known[rel]
-	in := place{rel: rel, comps: comps, upper: fd, host: -1, opaque: at.opaque || opaque == "y", known: known, lost: at.lost, depth: at.depth + 1, repo: at.repo}
+	// A folder that an earlier merge of the session made is, to the overlay,
+	// still the upper tree's alone, though not marked so.
+	k, known := p.g.Known[rel]
+	alone := at.opaque || opaque == "y" || known && k.UpperIno == u.ino
+	in := place{rel: rel, comps: comps, upper: fd, host: -1, opaque: alone, known: known, lost: at.lost, depth: at.depth + 1, repo: at.repo}
 	switch {
 	case at.lost != "":
 		return p.folder(in)
