@@ -1,0 +1,161 @@
+package main
+
+import (
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/contain"
+	"github.com/casemate/casemate/runners"
+)
+
+// inside is the first process of a sandbox. It waits for its setup, confines
+// itself, reports, and then is the runner or starts it. It ends, and with it
+// everything in the sandbox, when the spawner's end of the connection does.
+func inside() int {
+	runtime.GOMAXPROCS(2)
+	setup := os.NewFile(contain.SetupFD, "setup")
+	unix.CloseOnExec(contain.SetupFD)
+	unix.CloseOnExec(contain.GuestFD)
+	unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	unix.Umask(0o022)
+	buf := make([]byte, 256<<10)
+	n, err := unix.Read(contain.SetupFD, buf)
+	if err != nil || n == 0 {
+		return 1
+	}
+	s, err := contain.DecodeSetup(buf[:n])
+	if err != nil {
+		return 1
+	}
+	for i := range s.Guest.Mounts {
+		unix.CloseOnExec(contain.GrantFD + i)
+	}
+	in := &contain.Inside{Setup: s, Runner: program}
+	report, uppers := in.Run()
+	if report.Step == "" {
+		os.Clearenv()
+		for _, kv := range s.Guest.Env {
+			k, v, _ := strings.Cut(kv, "=")
+			os.Setenv(k, v)
+		}
+		os.Chdir(s.Guest.Cwd)
+	}
+	var oob []byte
+	if len(uppers) > 0 {
+		oob = unix.UnixRights(uppers...)
+	}
+	if unix.Sendmsg(contain.SetupFD, report.Encode(), oob, nil, unix.MSG_NOSIGNAL) != nil || report.Step != "" {
+		return 1
+	}
+	for _, fd := range uppers {
+		unix.Close(fd)
+	}
+	guest := os.NewFile(contain.GuestFD, "guest")
+	over := make(chan int, 2)
+	go func() { obey(setup); over <- 0 }()
+	go func() { over <- run(s, guest) }()
+	return <-over
+}
+
+func program(name string) []byte {
+	if name == "node" {
+		return runners.Node()
+	}
+	return runners.Python()
+}
+
+// obey carries out what the spawner says until it is gone.
+func obey(setup *os.File) {
+	buf := make([]byte, 16)
+	for {
+		n, err := setup.Read(buf)
+		if err != nil || n == 0 {
+			return
+		}
+		switch string(buf[:n]) {
+		case contain.Stop:
+			if !stopAll() {
+				return
+			}
+			if _, err := setup.Write([]byte(contain.Stopped)); err != nil {
+				return
+			}
+		case contain.Go:
+			unix.Kill(-1, unix.SIGCONT)
+		}
+	}
+}
+
+// stopAll stops every other process of the sandbox and returns when none
+// runs: kill(-1) reaches all of them at once, and a process that is being
+// forked sees the signal first.
+func stopAll() bool {
+	for range 200 {
+		if err := unix.Kill(-1, unix.SIGSTOP); err == unix.ESRCH {
+			return true
+		}
+		if allStopped() {
+			return true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}
+
+func allStopped() bool {
+	pids, err := os.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	for _, p := range pids {
+		name := p.Name()
+		if name[0] < '1' || name[0] > '9' || name == "1" {
+			continue
+		}
+		tasks, err := os.ReadDir("/proc/" + name + "/task")
+		if err != nil {
+			continue // it ended meanwhile
+		}
+		for _, t := range tasks {
+			b, err := os.ReadFile("/proc/" + name + "/task/" + t.Name() + "/stat")
+			if err != nil {
+				continue
+			}
+			if st := state(string(b)); st != 'T' && st != 't' && st != 'Z' && st != 'X' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// state is the third field of /proc/PID/stat; the second may hold anything.
+func state(stat string) byte {
+	if i := strings.LastIndexByte(stat, ')'); i >= 0 && i+2 < len(stat) {
+		return stat[i+2]
+	}
+	return 'R'
+}
+
+// run is the guest until it ends: this process itself, or an interpreter that
+// it starts and speaks for.
+func run(s *contain.Setup, pipe *os.File) int {
+	var err error
+	switch s.Guest.Runner {
+	case "hold":
+		_, err = io.Copy(io.Discard, pipe)
+	case "exec", "shell", "files":
+		err = runners.Serve(pipe, s.Guest)
+	default:
+		err = runners.Interpret(pipe, s.Guest, contain.RunnerPath)
+	}
+	if err != nil {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,56 @@
+package contain
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// The system folders that programs need, read-only. Nothing of /home, /root,
+// /var, /run, /opt, /srv, /mnt or /sys is there unless it is granted.
+var systemFolders = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"}
+
+// What programs need of the host's /etc to start: the dynamic linker's cache,
+// Debian's alternatives (awk, java), certificates, fonts, time zone, and the
+// tables of names. No file here holds a secret: /etc/ssl/private stays out.
+var systemFiles = []string{
+	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/timezone",
+	"/etc/mime.types", "/etc/services", "/etc/protocols", "/etc/magic", "/etc/inputrc", "/etc/fonts",
+	"/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/ca-certificates.conf", "/etc/pki/tls/certs", "/etc/pki/ca-trust",
+	"/etc/java-11-openjdk", "/etc/java-17-openjdk", "/etc/java-21-openjdk", "/etc/java-25-openjdk", "/etc/python3", "/etc/perl",
+}
+
+// What of /proc tells about the host and is readable by everyone there.
+var masks = []string{
+	"/proc/acpi", "/proc/asound", "/proc/bus", "/proc/cmdline", "/proc/config.gz", "/proc/driver", "/proc/fs", "/proc/irq", "/proc/kallsyms",
+	"/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/latency_stats", "/proc/modules", "/proc/partitions", "/proc/diskstats",
+	"/proc/sched_debug", "/proc/scsi", "/proc/swaps", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/proc/tty",
+}
+
+// ReadFacts reads what a plan needs of this host. It follows no link of a
+// system folder, but repeats it.
+func ReadFacts() Facts {
+	var f Facts
+	for _, p := range append(append([]string{}, systemFolders...), systemFiles...) {
+		var st unix.Stat_t
+		if unix.Lstat(p, &st) != nil {
+			continue
+		}
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFLNK:
+			if t, err := os.Readlink(p); err == nil {
+				f.System = append(f.System, Entry{Path: p, Target: t})
+			}
+		case unix.S_IFDIR:
+			f.System = append(f.System, Entry{Path: p, Folder: true})
+		case unix.S_IFREG:
+			f.System = append(f.System, Entry{Path: p})
+		}
+	}
+	for _, m := range masks {
+		if unix.Access(m, unix.F_OK) == nil {
+			f.Masks = append(f.Masks, m)
+		}
+	}
+	return f
+}

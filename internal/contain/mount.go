@@ -1,0 +1,309 @@
+package contain
+
+import (
+	"errors"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Everything is mounted by descriptor (open_tree, fsmount, move_mount), never
+// by a path that somebody could move meanwhile. Linux 5.12 has all of it.
+
+const (
+	readOnly = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	data     = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+)
+
+// private makes sure that no mount goes back to the host.
+func (in *Inside) private() error {
+	return os.NewSyscallError("mount", unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+}
+
+// stage mounts the new root over a folder that every host has; what is
+// granted beneath that folder was opened before.
+func (in *Inside) stage() error {
+	fd, err := newMount("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, "size", "16m", "mode", "0755")
+	if err != nil {
+		return err
+	}
+	for _, at := range []string{"/tmp", "/mnt", "/proc"} {
+		if err = attach(fd, unix.AT_FDCWD, at); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	in.root = fd
+	for _, d := range []string{staging, staging + "/scratch"} {
+		if err := in.mkdir(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const staging = ".stage"
+
+// newMount returns a detached mount of a new filesystem; opts are pairs, an
+// empty value is a flag.
+func newMount(fs string, attr int, opts ...string) (int, error) {
+	c, err := unix.Fsopen(fs, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("fsopen "+fs, err)
+	}
+	defer unix.Close(c)
+	for i := 0; i+1 < len(opts); i += 2 {
+		if opts[i+1] == "" {
+			err = unix.FsconfigSetFlag(c, opts[i])
+		} else {
+			err = unix.FsconfigSetString(c, opts[i], opts[i+1])
+		}
+		if err != nil {
+			return -1, os.NewSyscallError("fsconfig "+fs+" "+opts[i], err)
+		}
+	}
+	if err := unix.FsconfigCreate(c); err != nil {
+		return -1, os.NewSyscallError("fsconfig "+fs+" create", err)
+	}
+	fd, err := unix.Fsmount(c, unix.FSMOUNT_CLOEXEC, attr)
+	return fd, os.NewSyscallError("fsmount "+fs, err)
+}
+
+func attach(fd, dir int, path string) error {
+	return os.NewSyscallError("move_mount", unix.MoveMount(fd, "", dir, path, unix.MOVE_MOUNT_F_EMPTY_PATH))
+}
+
+func (in *Inside) mountNew(fs, path string, attr int, opts ...string) error {
+	fd, err := newMount(fs, attr, opts...)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return attach(fd, in.root, path)
+}
+
+// clone returns a detached copy of what fd refers to, with the attributes
+// added: for a folder with everything that is mounted below it.
+func clone(dir int, path string, attr uint64, recursive bool) (int, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_SYMLINK_NOFOLLOW)
+	if path == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	set := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+		set |= unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(dir, path, flags)
+	if err != nil {
+		return -1, os.NewSyscallError("open_tree", err)
+	}
+	if err := unix.MountSetattr(fd, "", set, &unix.MountAttr{Attr_set: attr}); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("mount_setattr", err)
+	}
+	return fd, nil
+}
+
+func (in *Inside) bind(s Step) error {
+	attr := uint64(readOnly)
+	if s.Exec {
+		attr &^= unix.MOUNT_ATTR_NOEXEC
+	}
+	fd, err := clone(unix.AT_FDCWD, s.Text, attr, true)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return attach(fd, in.root, s.Path)
+}
+
+// deviceNumbers are the kernel's (Documentation/admin-guide/devices.txt): a
+// path that is something else is refused.
+var deviceNumbers = map[string]uint64{
+	"/dev/null": unix.Mkdev(1, 3), "/dev/zero": unix.Mkdev(1, 5), "/dev/full": unix.Mkdev(1, 7),
+	"/dev/random": unix.Mkdev(1, 8), "/dev/urandom": unix.Mkdev(1, 9),
+}
+
+func openDevice(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("open", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != deviceNumbers[path] {
+		unix.Close(fd)
+		return -1, errors.New(path + " is not the device that it should be")
+	}
+	return fd, nil
+}
+
+// bindDevice puts the device at a path of the root. It is the one mount
+// without nodev.
+func (in *Inside) bindDevice(device, path string) error {
+	dev, err := openDevice(device)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dev)
+	fd, err := clone(dev, "", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return attach(fd, in.root, path)
+}
+
+func (in *Inside) device(s Step) error { return in.bindDevice(s.Text, s.Path) }
+
+// mask hides a file of /proc behind /dev/null, and a folder behind an empty
+// one. The target is opened and checked to lie on the sandbox's procfs.
+func (in *Inside) mask(path string) error {
+	target, folder, err := in.openProc(path)
+	if err == unix.ENOENT {
+		return nil // this /proc does not have it
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
+	var fd int
+	if folder {
+		fd, err = clone(in.root, staging+"/empty", readOnly, false)
+	} else {
+		var dev int
+		if dev, err = openDevice("/dev/null"); err == nil {
+			fd, err = clone(dev, "", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, false)
+			unix.Close(dev)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return onto(fd, target)
+}
+
+func onto(fd, target int) error {
+	return os.NewSyscallError("move_mount", unix.MoveMount(fd, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+}
+
+func (in *Inside) openProc(path string) (fd int, folder bool, err error) {
+	fd, err = unix.Openat2(in.root, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH})
+	if err != nil {
+		return -1, false, err
+	}
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	if unix.Fstatfs(fd, &fs) != nil || fs.Type != unix.PROC_SUPER_MAGIC || unix.Fstat(fd, &st) != nil {
+		unix.Close(fd)
+		return -1, false, errors.New("not on procfs")
+	}
+	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+}
+
+func (in *Inside) readOnly(path string) error {
+	target, _, err := in.openProc(path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
+	fd, err := clone(target, "", readOnly, false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return onto(fd, target)
+}
+
+// scratch mounts the one filesystem that holds what the guest writes: /tmp,
+// /out, /dev/shm and the upper layers of its write grants together.
+func (in *Inside) scratch(size int64) error {
+	inodes := min(max(size/4096, 4096), 1<<20)
+	err := in.mountNew("tmpfs", staging+"/scratch", data, "size", strconv.FormatInt(size, 10), "nr_inodes", strconv.FormatInt(inodes, 10), "mode", "0700")
+	if err != nil {
+		return err
+	}
+	return in.mkdir(staging + "/empty")
+}
+
+func (in *Inside) sub(path, name string) error {
+	from := staging + "/scratch/" + name
+	if err := in.mkdir(from); err != nil {
+		return err
+	}
+	if err := unix.Fchmodat(in.root, from, 0o700, 0); err != nil {
+		return os.NewSyscallError("chmod", err)
+	}
+	fd, err := clone(in.root, from, data, false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return attach(fd, in.root, path)
+}
+
+func (in *Inside) mkdir(path string) error {
+	if err := unix.Mkdirat(in.root, path, 0o755); err != nil && err != unix.EEXIST {
+		return os.NewSyscallError("mkdir", err)
+	}
+	return nil
+}
+
+// file writes a file of the root; "@python" and "@node" are their runners.
+func (in *Inside) file(path, text string) error {
+	b := []byte(text)
+	if len(text) > 0 && text[0] == '@' {
+		b = in.Runner(text[1:])
+	}
+	fd, err := unix.Openat(in.root, path, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o444)
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	defer unix.Close(fd)
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		if err != nil {
+			return os.NewSyscallError("write", err)
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// seal takes the staging folders out of sight and makes the root read-only.
+func (in *Inside) seal() error {
+	if err := unix.Fchdir(in.root); err != nil {
+		return os.NewSyscallError("fchdir", err)
+	}
+	for i, g := range in.grants {
+		if g.folder && !in.Guest.Mounts[i].Prefix {
+			if err := unix.Unmount(lowerPath(i), unix.MNT_DETACH); err != nil {
+				return os.NewSyscallError("umount", err)
+			}
+		}
+	}
+	if err := unix.Unmount(staging+"/scratch", unix.MNT_DETACH); err != nil {
+		return os.NewSyscallError("umount", err)
+	}
+	return os.NewSyscallError("mount_setattr", unix.MountSetattr(in.root, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}))
+}
+
+// pivot makes the staged tree the root and lets go of the host's.
+func (in *Inside) pivot() error {
+	if err := unix.Fchdir(in.root); err != nil {
+		return os.NewSyscallError("fchdir", err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return os.NewSyscallError("pivot_root", err)
+	}
+	// The old root now lies over the new one, at ".".
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return os.NewSyscallError("umount", err)
+	}
+	unix.Close(in.root)
+	return os.NewSyscallError("chdir", unix.Chdir("/"))
+}

@@ -1,0 +1,258 @@
+// Package contain confines a guest of the process backend. What will be done
+// is computed first, as data: Plan turns one guest of the operator's plan and
+// the facts of the host into an ordered list of named steps. The first
+// process of the sandbox then carries them out in one loop (Run), each kind
+// of step in the file of its kernel facility, and ends the sandbox at the
+// first that fails: there is no weaker way on.
+package contain
+
+import (
+	"strconv"
+
+	"github.com/casemate/casemate/internal/plan"
+)
+
+// A Kind is what a step does.
+type Kind string
+
+// The steps, in the order in which a plan has them.
+const (
+	Private  Kind = "private"  // cut the mount namespace from the host's
+	Grants   Kind = "grants"   // open what is granted, before anything hides it
+	Stage    Kind = "stage"    // the tmpfs that becomes the root
+	Dir      Kind = "dir"      //
+	File     Kind = "file"     // with Text
+	Link     Kind = "link"     // to Text
+	Bind     Kind = "bind"     // host path Text, read-only
+	Device   Kind = "device"   // host device Text, checked by its number
+	Scratch  Kind = "scratch"  // the one tmpfs of everything that the guest writes, Size bytes
+	Sub      Kind = "sub"      // folder Text of the scratch at Path
+	Grant    Kind = "grant"    // grant N at Path
+	Pts      Kind = "pts"      //
+	Proc     Kind = "proc"     //
+	Mask     Kind = "mask"     // hide Path of /proc
+	ReadOnly Kind = "readonly" // Path of /proc
+	Seal     Kind = "seal"     // put the staging folders away and make the root read-only
+	Pivot    Kind = "pivot"    // and let the host's tree go
+	Name     Kind = "name"     // host name
+	Loopback Kind = "loopback" //
+	Keyring  Kind = "keyring"  // an empty one
+	Limits   Kind = "limits"   // rlimits; Size is the bound of processes
+	Privs    Kind = "no-new-privs"
+	Landlock Kind = "landlock" //
+	Caps     Kind = "capabilities"
+	Dump     Kind = "dumpable" // this process is not
+	Seccomp  Kind = "seccomp"  // last: it takes away what the others need
+)
+
+// A Step is one thing that is done.
+type Step struct {
+	Kind Kind
+	Path string // in the sandbox, without the leading slash
+	Text string
+	N    int64
+	Size int64
+	Exec bool // programs may be run from it
+}
+
+// String is the step as golden files have it.
+func (s Step) String() string {
+	out := string(s.Kind)
+	for _, part := range []string{s.Path, strconv.Quote(s.Text), num("n", s.N), num("size", s.Size)} {
+		if part != "" && part != `""` {
+			out += " " + part
+		}
+	}
+	if s.Exec {
+		out += " exec"
+	}
+	return out
+}
+
+func num(name string, n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return name + "=" + strconv.FormatInt(n, 10)
+}
+
+// Facts is what the plan depends on of the host, read once.
+type Facts struct {
+	System []Entry // the system folders at the root, and the files of /etc that exist here
+	Masks  []string
+}
+
+// An Entry is a path of the host: a link to Target, or a file or folder.
+type Entry struct {
+	Path   string
+	Target string
+	Folder bool
+}
+
+// A Rule is one Landlock rule: what may be done beneath Path.
+type Rule struct {
+	Path   string
+	Access string // list, read, exec, write, write-exec, device
+}
+
+// Plan returns the steps that confine g, and the Landlock rules of the last.
+func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
+	p := &planner{}
+	p.add(Step{Kind: Private}, Step{Kind: Grants}, Step{Kind: Stage})
+	p.allow("/", "list")
+	p.system(f)
+	p.devices()
+	p.add(Step{Kind: Scratch, Size: g.Disk})
+	for _, d := range [...]struct{ sub, at string }{{"tmp", "tmp"}, {"out", "out"}, {"shm", "dev/shm"}} {
+		p.add(Step{Kind: Sub, Path: d.at, Text: d.sub})
+		p.allow("/"+d.at, "write")
+	}
+	p.grants(g)
+	p.runner(g)
+	p.add(Step{Kind: Proc, Path: "proc"}, Step{Kind: ReadOnly, Path: "proc/sys"})
+	p.allow("/proc", "read")
+	for _, m := range f.Masks {
+		p.add(Step{Kind: Mask, Path: m[1:]})
+	}
+	p.add(Step{Kind: Seal}, Step{Kind: Pivot}, Step{Kind: Name, Text: "sandbox"})
+	if g.Loopback {
+		p.add(Step{Kind: Loopback})
+	}
+	p.add(Step{Kind: Keyring}, Step{Kind: Limits, Size: g.Processes}, Step{Kind: Privs}, Step{Kind: Landlock}, Step{Kind: Caps}, Step{Kind: Dump}, Step{Kind: Seccomp})
+	return leaveOut(p.steps, without), p.rules
+}
+
+// leaveOut takes walls away for the attacks of demo and probe, which must
+// notice it.
+func leaveOut(steps []Step, without []string) []Step {
+	var out []Step
+	for _, s := range steps {
+		gone := false
+		for _, w := range without {
+			gone = gone || w == string(s.Kind)
+		}
+		if !gone {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+type planner struct {
+	steps []Step
+	rules []Rule
+	dirs  map[string]bool
+}
+
+func (p *planner) add(s ...Step)             { p.steps = append(p.steps, s...) }
+func (p *planner) allow(path, access string) { p.rules = append(p.rules, Rule{path, access}) }
+
+// dir adds a folder of the root and those above it, once.
+func (p *planner) dir(path string) {
+	if p.dirs == nil {
+		p.dirs = map[string]bool{}
+	}
+	for i := 1; i <= len(path); i++ {
+		if i == len(path) || path[i] == '/' {
+			if d := path[:i]; !p.dirs[d] {
+				p.dirs[d] = true
+				p.add(Step{Kind: Dir, Path: d})
+			}
+		}
+	}
+}
+
+// parent makes the folder that path lies in.
+func (p *planner) parent(path string) {
+	for i := len(path) - 1; i > 0; i-- {
+		if path[i] == '/' {
+			p.dir(path[:i])
+			return
+		}
+	}
+}
+
+func (p *planner) system(f Facts) {
+	p.dir("etc")
+	for _, e := range f.System {
+		rel := e.Path[1:]
+		p.parent(rel)
+		switch {
+		case e.Target != "":
+			p.add(Step{Kind: Link, Path: rel, Text: e.Target})
+			continue
+		case e.Folder:
+			p.dir(rel)
+		default:
+			p.add(Step{Kind: File, Path: rel})
+		}
+		etc := len(rel) > 4 && rel[:4] == "etc/"
+		p.add(Step{Kind: Bind, Path: rel, Text: e.Path, Exec: !etc})
+		if !etc {
+			p.allow(e.Path, "exec")
+		}
+	}
+	for _, e := range etcFiles {
+		p.add(Step{Kind: File, Path: "etc/" + e[0], Text: e[1]})
+	}
+	p.allow("/etc", "read")
+}
+
+// The files of /etc that are ours and not the host's. The guest is user 1000
+// inside, whoever it is outside.
+var etcFiles = [...][2]string{
+	{"passwd", "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nsandbox:x:1000:1000:sandbox:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"},
+	{"group", "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n"},
+	{"hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"},
+	{"hostname", "sandbox\n"},
+	{"resolv.conf", "# no name server: a name is resolved outside, or not at all\n"},
+	{"nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n"},
+	{"machine-id", "00000000000000000000000000000000\n"},
+}
+
+var devices = [...]string{"null", "zero", "full", "random", "urandom"}
+
+func (p *planner) devices() {
+	for _, d := range []string{"dev", "dev/shm", "dev/pts", "tmp", "out", "proc"} {
+		p.dir(d)
+	}
+	for _, d := range devices {
+		p.add(Step{Kind: File, Path: "dev/" + d}, Step{Kind: Device, Path: "dev/" + d, Text: "/dev/" + d})
+		p.allow("/dev/"+d, "device")
+	}
+	p.add(Step{Kind: Pts, Path: "dev/pts"})
+	p.allow("/dev/pts", "device")
+	for _, l := range [...][2]string{{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"}} {
+		p.add(Step{Kind: Link, Path: "dev/" + l[0], Text: l[1]})
+	}
+}
+
+func (p *planner) grants(g plan.Guest) {
+	for i, m := range g.Mounts {
+		// The mount point is made by the step, which knows whether the grant is
+		// a folder or a file.
+		p.parent(m.At[1:])
+		p.add(Step{Kind: Grant, Path: m.At[1:], N: int64(i), Exec: m.Execute})
+		access := "read"
+		switch {
+		case m.Write && m.Execute:
+			access = "write-exec"
+		case m.Write:
+			access = "write"
+		case m.Execute:
+			access = "exec"
+		}
+		p.allow(m.At, access)
+	}
+}
+
+// RunnerPath is where the program that an interpreter runs lies.
+const RunnerPath = "/.casemate/runner"
+
+func (p *planner) runner(g plan.Guest) {
+	if g.Runner == "python" || g.Runner == "node" {
+		p.dir(".casemate")
+		p.add(Step{Kind: File, Path: RunnerPath[1:], Text: "@" + g.Runner})
+		p.allow("/.casemate", "read")
+	}
+}

@@ -1,0 +1,109 @@
+package contain
+
+import (
+	"errors"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/linux"
+)
+
+// An Inside is the first process of a sandbox while it confines itself.
+type Inside struct {
+	*Setup
+	Runner func(name string) []byte // the program of runner python or node
+
+	grants []grant
+	root   int // the tmpfs that becomes the root
+	uppers []int
+	report Report
+}
+
+type grant struct {
+	fd     int // a detached mount
+	folder bool
+}
+
+// Run carries the steps out, in order, and stops at the first that fails. It
+// returns what is on, and the descriptors of the upper folders.
+func (in *Inside) Run() (Report, []int) {
+	in.report.Spaces = Spaces()
+	for _, s := range in.Steps {
+		if err := in.step(s); err != nil {
+			return failed(s, err), nil
+		}
+	}
+	return in.report, in.uppers
+}
+
+func failed(s Step, err error) Report {
+	r := Report{Step: string(s.Kind), What: err.Error()}
+	if s.Path != "" {
+		r.What = "/" + s.Path + ": " + r.What
+	}
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		r.Errno = int64(errno)
+	}
+	return r
+}
+
+func (in *Inside) step(s Step) error {
+	switch s.Kind {
+	case Private:
+		return in.private()
+	case Grants:
+		return in.openGrants()
+	case Stage:
+		return in.stage()
+	case Dir:
+		return in.mkdir(s.Path)
+	case File:
+		return in.file(s.Path, s.Text)
+	case Link:
+		return os.NewSyscallError("symlinkat", unix.Symlinkat(s.Text, in.root, s.Path))
+	case Bind:
+		return in.bind(s)
+	case Device:
+		return in.device(s)
+	case Scratch:
+		return in.scratch(s.Size)
+	case Sub:
+		return in.sub(s.Path, s.Text)
+	case Grant:
+		return in.grant(s)
+	case Pts:
+		return in.mountNew("devpts", s.Path, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "newinstance", "", "ptmxmode", "0666", "mode", "0600")
+	case Proc:
+		return in.mountNew("proc", s.Path, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	case Mask:
+		return in.mask(s.Path)
+	case ReadOnly:
+		return in.readOnly(s.Path)
+	case Seal:
+		return in.seal()
+	case Pivot:
+		return in.pivot()
+	case Name:
+		return in.name(s.Text)
+	case Loopback:
+		return loopbackUp()
+	case Keyring:
+		return linux.NoKeyring()
+	case Limits:
+		return limits(s.Size, in.Guest.Disk)
+	case Privs:
+		return linux.NoNewPrivs()
+	case Landlock:
+		return in.landlock()
+	case Caps:
+		return linux.DropCapabilities()
+	case Dump:
+		return linux.NotDumpable()
+	case Seccomp:
+		return in.seccomp()
+	}
+	return errors.New("unknown step " + strconv.Quote(string(s.Kind)))
+}

@@ -1,0 +1,225 @@
+// Package spawn is the protocol between the router and the spawner: one
+// message a packet on a unix SOCK_SEQPACKET pair, with descriptors beside it.
+// The router is assumed hijacked: a request can name a pinned tool, narrow
+// its grant, end a sandbox, ask for a commit and append a record, and
+// nothing else has a message.
+package spawn
+
+import (
+	"errors"
+
+	"github.com/casemate/casemate/internal/codec"
+)
+
+// MaxPacket bounds a message; a record is the longest.
+const MaxPacket = 64 << 10
+
+// MaxRecord bounds one line of the record file, in bytes.
+const MaxRecord = 48 << 10
+
+// Op is the first number of a message.
+type Op uint64
+
+// The messages. Every request of the router carries a number that its answer
+// repeats; Exited and Plan have none.
+const (
+	OpStart     Op = 1 + iota // router: Start → Started with the guest's descriptor, or Failed
+	OpCommit                  // router: Commit → Committed, or Failed
+	OpKill                    // router: sandbox id → Done when nothing of it is left
+	OpRecord                  // router: one line → Done, or Failed
+	OpProbe                   // router and operator → Probed
+	OpPlan                    // operator, with a descriptor of the plan → Done, or Failed
+	OpUndo                    // operator: call → Committed, or Failed
+	OpStarted                 // spawner
+	OpCommitted               //
+	OpDone                    //
+	OpProbed                  //
+	OpFailed                  //
+	OpExited                  // spawner, unasked: a sandbox is gone
+)
+
+// A Start asks for a sandbox of a pinned tool. Zero limits are the plan's;
+// a larger one than the plan's is refused.
+type Start struct {
+	Digest    string
+	Memory    int64
+	Disk      int64
+	Processes int64
+	Without   []string
+}
+
+// A Started says that the guest waits, and what is enforced.
+type Started struct {
+	ID       uint64
+	Pid      int64
+	Enforced Enforced
+}
+
+// Enforced is casemate.Enforced on the wire.
+type Enforced struct {
+	Namespaces []string
+	Seccomp    string
+	Landlock   int64
+	NoNewPrivs bool
+	Uid        string
+	Limits     []Limit // memory, processes, cpu, disk
+	Degraded   []string
+}
+
+// A Limit is one limit that is held.
+type Limit struct {
+	Name  string
+	Value int64
+	By    string
+}
+
+// A Commit carries what a guest wrote to the host.
+type Commit struct {
+	ID    uint64
+	Call  string
+	Since int64 // CLOCK_REALTIME_COARSE at the claim, nanoseconds
+}
+
+// A Change is casemate.Change on the wire.
+type Change struct{ Path, Host, Did, Why, Kept string }
+
+// An Exited says how a sandbox ended.
+type Exited struct {
+	ID     uint64
+	Status int64
+	Signal int64
+	Limit  string
+	CPU    int64 // nanoseconds
+	Memory int64 // bytes
+}
+
+// A Failed says why a request was not carried out.
+type Failed struct {
+	Kind    string // casemate.Kind
+	Control string // of unsupported: what is missing
+	What    string
+	Fix     string
+}
+
+func (f *Failed) Error() string { return f.What }
+
+// A Control is one row of a probe.
+type Control struct{ Name, State, Why, Fix string }
+
+// A Message is one packet, decoded: the field that Op names is set.
+type Message struct {
+	Op      Op
+	Seq     uint64
+	ID      uint64   // of kill
+	Start   Start    //
+	Commit  Commit   //
+	Line    string   // of record; the call of undo
+	Started Started  //
+	Changes []Change // of committed
+	Probed  []Control
+	Failed  Failed
+	Exited  Exited
+}
+
+// Encode returns m as one packet.
+func (m *Message) Encode() ([]byte, error) {
+	w := &codec.Writer{}
+	w.Uint(uint64(m.Op))
+	w.Uint(m.Seq)
+	switch m.Op {
+	case OpStart:
+		w.String(m.Start.Digest)
+		w.Int(m.Start.Memory)
+		w.Int(m.Start.Disk)
+		w.Int(m.Start.Processes)
+		w.Strings(m.Start.Without)
+	case OpCommit:
+		w.Uint(m.Commit.ID)
+		w.String(m.Commit.Call)
+		w.Int(m.Commit.Since)
+	case OpKill:
+		w.Uint(m.ID)
+	case OpRecord, OpUndo:
+		w.String(m.Line)
+	case OpStarted:
+		w.Uint(m.Started.ID)
+		w.Int(m.Started.Pid)
+		m.Started.Enforced.encode(w)
+	case OpCommitted:
+		codec.List(w, m.Changes, func(c Change) {
+			for _, s := range []string{c.Path, c.Host, c.Did, c.Why, c.Kept} {
+				w.String(s)
+			}
+		})
+	case OpProbed:
+		codec.List(w, m.Probed, func(c Control) {
+			for _, s := range []string{c.Name, c.State, c.Why, c.Fix} {
+				w.String(s)
+			}
+		})
+	case OpFailed:
+		for _, s := range []string{m.Failed.Kind, m.Failed.Control, m.Failed.What, m.Failed.Fix} {
+			w.String(s)
+		}
+	case OpExited:
+		e := m.Exited
+		w.Uint(e.ID)
+		w.Int(e.Status)
+		w.Int(e.Signal)
+		w.String(e.Limit)
+		w.Int(e.CPU)
+		w.Int(e.Memory)
+	}
+	if len(w.B) > MaxPacket {
+		return nil, errors.New("message is longer than 64 KiB")
+	}
+	return w.B, nil
+}
+
+func (e *Enforced) encode(w *codec.Writer) {
+	w.Strings(e.Namespaces)
+	w.String(e.Seccomp)
+	w.Int(e.Landlock)
+	w.Bool(e.NoNewPrivs)
+	w.String(e.Uid)
+	codec.List(w, e.Limits, func(l Limit) { w.String(l.Name); w.Int(l.Value); w.String(l.By) })
+	w.Strings(e.Degraded)
+}
+
+func decodeEnforced(r *codec.Reader) Enforced {
+	return Enforced{
+		Namespaces: r.Strings(), Seccomp: r.String(), Landlock: r.Int(), NoNewPrivs: r.Bool(), Uid: r.String(),
+		Limits:   codec.ReadList(r, func() Limit { return Limit{Name: r.String(), Value: r.Int(), By: r.String()} }),
+		Degraded: r.Strings(),
+	}
+}
+
+// Decode reads one packet.
+func Decode(b []byte) (*Message, error) {
+	r := &codec.Reader{B: b}
+	m := &Message{Op: Op(r.Uint()), Seq: r.Uint()}
+	switch m.Op {
+	case OpStart:
+		m.Start = Start{r.String(), r.Int(), r.Int(), r.Int(), r.Strings()}
+	case OpCommit:
+		m.Commit = Commit{r.Uint(), r.String(), r.Int()}
+	case OpKill:
+		m.ID = r.Uint()
+	case OpRecord, OpUndo:
+		m.Line = r.String()
+	case OpStarted:
+		m.Started = Started{ID: r.Uint(), Pid: r.Int(), Enforced: decodeEnforced(r)}
+	case OpCommitted:
+		m.Changes = codec.ReadList(r, func() Change { return Change{r.String(), r.String(), r.String(), r.String(), r.String()} })
+	case OpProbed:
+		m.Probed = codec.ReadList(r, func() Control { return Control{r.String(), r.String(), r.String(), r.String()} })
+	case OpFailed:
+		m.Failed = Failed{r.String(), r.String(), r.String(), r.String()}
+	case OpExited:
+		m.Exited = Exited{r.Uint(), r.Int(), r.Int(), r.String(), r.Int(), r.Int()}
+	case OpProbe, OpPlan, OpDone:
+	default:
+		return nil, codec.ErrMalformed
+	}
+	return m, r.End()
+}

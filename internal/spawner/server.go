@@ -1,0 +1,260 @@
+// Package spawner is the process that holds the right to create sandboxes,
+// and only of the guests in its plan. It speaks package spawn's protocol with
+// the router, which is assumed hijacked, and with the operator, who alone may
+// change the plan. It parses nothing that a tool wrote: guests talk to the
+// router, and what they wrote to files is read by a process of its own
+// (package merge). Records are appended here, so that the router cannot cut
+// them.
+package spawner
+
+import (
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/cgroup"
+	"github.com/casemate/casemate/internal/contain"
+	"github.com/casemate/casemate/internal/linux"
+	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/spawn"
+)
+
+// The descriptors of the spawner, beside its standard ones.
+const (
+	RouterFD   = 3 // spawn.Conn
+	OperatorFD = 4 // spawn.Conn; the plan comes first
+)
+
+// MaxSandboxes bounds the sandboxes of one spawner at a time; the uids of
+// own.go are enough for them.
+const MaxSandboxes = 256
+
+type server struct {
+	facts  contain.Facts
+	cg     cgroup.Host
+	own    bool // as root: every sandbox has a uid of its own, and mounts are made here
+	spaces []string
+	caps   []uintptr
+	forks  chan fork
+	router *spawn.Conn
+
+	mu      sync.Mutex
+	plan    *plan.Plan
+	records *os.File
+	boxes   map[uint64]*box
+	starts  int // under way
+	next    uint64
+	slots   [MaxSandboxes]bool
+	idmaps  map[idmap]*os.File
+	commits sync.Mutex // one commit at a time
+	ended   bool
+}
+
+// Main is the spawner's process: it returns its exit status when the router
+// or the operator is gone, and every sandbox with them.
+func Main() int {
+	if err := linux.NotDumpable(); err != nil {
+		return fatal(err)
+	}
+	if err := linux.NoNewPrivs(); err != nil {
+		return fatal(err)
+	}
+	unix.CloseOnExec(RouterFD)
+	unix.CloseOnExec(OperatorFD)
+	os.Chdir("/")
+	unix.Umask(0o077)
+	s := &server{
+		facts: contain.ReadFacts(), own: ownUIDs(), spaces: contain.Spaces(), caps: everyCap(), forks: make(chan fork),
+		router: spawn.NewConn(os.NewFile(RouterFD, "router")),
+		boxes:  map[uint64]*box{}, idmaps: map[idmap]*os.File{},
+	}
+	operator := spawn.NewConn(os.NewFile(OperatorFD, "operator"))
+	m, fds, err := operator.Recv()
+	if err != nil || m.Op != spawn.OpPlan || len(fds) != 1 {
+		return fatal(os.ErrInvalid)
+	}
+	if err := s.setPlan(fds[0]); err != nil {
+		return fatal(err)
+	}
+	if err := operator.Send(&spawn.Message{Op: spawn.OpDone, Seq: m.Seq}); err != nil {
+		return fatal(err)
+	}
+	s.cg = cgroup.Probe()
+	s.cg.Sweep()
+	go s.forker()
+	over := make(chan struct{}, 2)
+	for _, c := range []*spawn.Conn{operator, s.router} {
+		go func() {
+			s.serve(c, c == operator)
+			over <- struct{}{}
+		}()
+	}
+	<-over
+	s.end()
+	return 0
+}
+
+func fatal(err error) int {
+	os.Stderr.WriteString("casemate-init: " + err.Error() + "\n")
+	return 1
+}
+
+// end kills every sandbox and waits until nothing of them is left.
+func (s *server) end() {
+	s.mu.Lock()
+	s.ended = true
+	var all []*box
+	for _, b := range s.boxes {
+		all = append(all, b)
+	}
+	s.mu.Unlock()
+	for _, b := range all {
+		b.kill()
+	}
+	for _, b := range all {
+		<-b.gone
+	}
+}
+
+func (s *server) setPlan(fd int) error {
+	f := os.NewFile(uintptr(fd), "plan")
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() > 16<<20 {
+		return os.ErrInvalid
+	}
+	b := make([]byte, st.Size())
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return err
+	}
+	p, err := plan.Decode(b)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.records == nil && p.Host.Records != "" {
+		s.records, err = os.OpenFile(p.Host.Records, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return err
+		}
+	}
+	s.plan = p
+	return nil
+}
+
+// serve answers the requests of one connection until it ends.
+func (s *server) serve(c *spawn.Conn, operator bool) {
+	for {
+		m, fds, err := c.Recv()
+		if err != nil {
+			return
+		}
+		if m.Op == spawn.OpPlan && operator && len(fds) == 1 {
+			s.reply(c, m, s.setPlan(fds[0]))
+			continue
+		}
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		switch {
+		case m.Op == spawn.OpStart:
+			go s.start(c, m)
+		case m.Op == spawn.OpCommit:
+			go s.commit(c, m)
+		case m.Op == spawn.OpKill:
+			go s.killed(c, m)
+		case m.Op == spawn.OpRecord:
+			s.reply(c, m, s.record(m.Line))
+		case m.Op == spawn.OpProbe:
+			go c.Send(&spawn.Message{Op: spawn.OpProbed, Seq: m.Seq, Probed: s.probe()})
+		case m.Op == spawn.OpUndo && operator:
+			go s.undo(c, m)
+		default:
+			s.reply(c, m, refuse("denied", "this connection may not ask that"))
+		}
+	}
+}
+
+func (s *server) reply(c *spawn.Conn, m *spawn.Message, err error) {
+	if err == nil {
+		c.Send(&spawn.Message{Op: spawn.OpDone, Seq: m.Seq})
+		return
+	}
+	f, ok := err.(*spawn.Failed)
+	if !ok {
+		f = &spawn.Failed{Kind: "internal", What: err.Error()}
+	}
+	c.Send(&spawn.Message{Op: spawn.OpFailed, Seq: m.Seq, Failed: *f})
+}
+
+func refuse(kind, what string) *spawn.Failed { return &spawn.Failed{Kind: kind, What: what} }
+
+// record appends one line. A line that holds another, or is too long, is
+// refused, so that one record cannot pass for two.
+func (s *server) record(line string) error {
+	if len(line) > spawn.MaxRecord || len(line) == 0 {
+		return refuse("invalid", "a record is 1 to 49152 bytes")
+	}
+	for i := range len(line) {
+		if line[i] < 0x20 {
+			return refuse("invalid", "a record holds a control character")
+		}
+	}
+	s.mu.Lock()
+	f := s.records
+	s.mu.Unlock()
+	if f == nil {
+		return nil // the operator asked for none
+	}
+	n, err := f.Write([]byte(line + "\n"))
+	if err == nil && n != len(line)+1 {
+		err = os.ErrInvalid
+	}
+	if err != nil {
+		return &spawn.Failed{Kind: "internal", What: "cannot append to the record file: " + err.Error(), Fix: "free space on the disk that holds " + f.Name()}
+	}
+	return nil
+}
+
+// A fork asks the one thread that makes processes for one. A child is told
+// to die with the thread that made it, so that thread lives as long as the
+// spawner.
+type fork struct {
+	argv []string
+	attr *os.ProcAttr
+	done chan<- forked
+}
+
+type forked struct {
+	p   *os.Process
+	err error
+}
+
+func (s *server) forker() {
+	runtime.LockOSThread()
+	for f := range s.forks {
+		p, err := os.StartProcess("/proc/self/exe", f.argv, f.attr)
+		f.done <- forked{p, err}
+	}
+}
+
+func (s *server) fork(mode string, attr *os.ProcAttr) (*os.Process, error) {
+	done := make(chan forked, 1)
+	s.forks <- fork{[]string{"casemate-init", mode}, attr, done}
+	r := <-done
+	return r.p, r.err
+}
+
+// coarse is the clock by which the kernel stamps files.
+func coarse() time.Time {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts)
+	return time.Unix(ts.Unix())
+}

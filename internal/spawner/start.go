@@ -1,0 +1,455 @@
+package spawner
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/cgroup"
+	"github.com/casemate/casemate/internal/contain"
+	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/spawn"
+)
+
+// A box is one sandbox as the spawner holds it.
+type box struct {
+	id     uint64
+	guest  plan.Guest
+	slot   int
+	proc   *os.Process
+	group  *cgroup.Group
+	setup  *os.File // this end; its close ends the sandbox
+	grants []source
+	began  time.Time
+	gone   chan struct{} // closed when no process of it is left
+	exited spawn.Exited
+
+	mu     sync.Mutex // of setup, and of commits
+	stamps map[int]stamps
+}
+
+// A source is one opened grant.
+type source struct {
+	host  int // O_PATH, of the host's file
+	stat  unix.Stat_t
+	mount int // detached, or -1
+	upper int // of a write grant, once the guest waits; or -1
+}
+
+func (s *server) start(c *spawn.Conn, m *spawn.Message) {
+	g, host, err := s.guestOf(m.Start)
+	if err != nil {
+		s.reply(c, m, err)
+		return
+	}
+	b, guest, started, err := s.make(g, host)
+	if err != nil {
+		s.reply(c, m, err)
+		return
+	}
+	err = c.Send(&spawn.Message{Op: spawn.OpStarted, Seq: m.Seq, Started: *started}, guest)
+	unix.Close(guest)
+	if err != nil {
+		b.kill()
+	}
+}
+
+// guestOf returns the pinned guest that a request names, narrowed; a request
+// that would widen it is refused.
+func (s *server) guestOf(r spawn.Start) (plan.Guest, plan.Host, error) {
+	s.mu.Lock()
+	p := s.plan
+	s.mu.Unlock()
+	i := slices.IndexFunc(p.Guests, func(g plan.Guest) bool { return g.Digest == r.Digest })
+	if i < 0 {
+		return plan.Guest{}, p.Host, refuse("denied", "no pinned tool has that digest")
+	}
+	g, err := narrow(p.Guests[i], r)
+	return g, p.Host, err
+}
+
+func narrow(g plan.Guest, r spawn.Start) (plan.Guest, error) {
+	for _, l := range []struct {
+		name string
+		have *int64
+		want int64
+	}{{"memory", &g.Memory, r.Memory}, {"disk", &g.Disk, r.Disk}, {"processes", &g.Processes, r.Processes}} {
+		if l.want > *l.have {
+			return g, refuse("denied", "the grant asks for more "+l.name+" than its tool has")
+		}
+		if l.want > 0 {
+			*l.have = l.want
+		}
+	}
+	for _, at := range r.Without {
+		if !slices.ContainsFunc(g.Mounts, func(m plan.Mount) bool { return m.At == at }) {
+			return g, refuse("denied", "the grant leaves out a mount that its tool does not have")
+		}
+	}
+	g.Mounts = slices.DeleteFunc(slices.Clone(g.Mounts), func(m plan.Mount) bool { return slices.Contains(r.Without, m.At) })
+	return g, nil
+}
+
+// make starts one sandbox and returns when its guest waits.
+func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spawn.Started, err error) {
+	slot, ok := s.takeSlot()
+	if !ok {
+		return nil, 0, nil, refuse("busy", "the spawner has all the sandboxes that it may have")
+	}
+	b := &box{guest: g, slot: slot, gone: make(chan struct{}), began: coarse(), stamps: map[int]stamps{}}
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				f()
+			}
+			s.freeSlot(slot)
+		}
+	}()
+
+	var degraded []string
+	degrade := func(control string) bool {
+		ok := slices.Contains(host.AllowDegraded, control) || slices.Contains(host.Without, control)
+		if ok {
+			degraded = append(degraded, control)
+		}
+		return ok
+	}
+	b.group, err = s.cgroupOf(g, slot, host, degrade)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	undo = append(undo, func() { b.group.Remove() })
+
+	if err := s.openGrants(b); err != nil {
+		return nil, 0, nil, err
+	}
+	undo = append(undo, b.closeGrants)
+
+	init, ours, guest, err := s.spawnInit(b)
+	if err != nil {
+		return nil, 0, nil, explainClone(err)
+	}
+	b.proc, b.setup = init, ours
+	undo = append(undo, func() { unix.Close(guest); ours.Close(); init.Kill(); init.Wait() })
+
+	if err := b.group.Add(init.Pid); err != nil {
+		return nil, 0, nil, &spawn.Failed{Kind: "unsupported", Control: "cgroup", What: "cannot put the sandbox into its cgroup: " + err.Error()}
+	}
+	report, err := b.contain(s, host)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	enforced, err := s.enforced(b, report, host, degraded)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	s.mu.Lock()
+	s.next++
+	b.id = s.next
+	over := s.ended
+	s.boxes[b.id] = b
+	s.mu.Unlock()
+	go s.reap(b)
+	if over {
+		b.kill()
+	}
+	return b, guest, &spawn.Started{ID: b.id, Pid: int64(init.Pid), Enforced: *enforced}, nil
+}
+
+// slack is the most threads that a sandbox's first process has, beside the
+// processes that its profile allows; the exact bound is the rlimit.
+const slack = 32
+
+func (s *server) cgroupOf(g plan.Guest, slot int, host plan.Host, degrade func(string) bool) (*cgroup.Group, error) {
+	l := cgroup.Limits{Memory: g.Memory, MilliCPU: g.MilliCPU, Processes: g.Processes + slack}
+	if slices.Contains(host.Without, "memory") {
+		l.Memory = 0
+	}
+	// The rlimit holds the number of processes wherever no cgroup can, so its
+	// absence is not a weaker wall.
+	group, err := s.cg.Create(strconv.Itoa(slot), l, func(control string) bool { return control == "processes" || degrade(control) })
+	if missing, ok := errors.AsType[*cgroup.Missing](err); ok {
+		return nil, &spawn.Failed{Kind: "unsupported", Control: missing.Control,
+			What: missing.Control + " cannot be limited here: " + missing.Why, Fix: missing.Fix}
+	}
+	return group, err
+}
+
+// openGrants opens what is granted and, as root, makes the mounts.
+func (s *server) openGrants(b *box) error {
+	for _, m := range b.guest.Mounts {
+		fd, st, err := contain.OpenSource(m)
+		if err != nil {
+			b.closeGrants()
+			return &spawn.Failed{Kind: "invalid", What: "cannot grant " + m.At + ": " + err.Error(), Fix: "make it readable, or change the path in the configuration and trust it again"}
+		}
+		src := source{host: fd, stat: st, mount: -1, upper: -1}
+		b.grants = append(b.grants, src)
+		if !s.own {
+			continue
+		}
+		if src.mount, err = s.mountOf(b, fd, st, m); err != nil {
+			b.closeGrants()
+			return err
+		}
+		b.grants[len(b.grants)-1] = src
+	}
+	return nil
+}
+
+func (s *server) mountOf(b *box, fd int, st unix.Stat_t, m plan.Mount) (int, error) {
+	if at := mountBelow(m.Source); at != "" && !m.Prefix {
+		return -1, &spawn.Failed{Kind: "invalid", What: "cannot grant " + m.Source + ": " + at + " is mounted in it", Fix: "grant " + at + " by itself, or not at all"}
+	}
+	mount, err := contain.Clone(fd, m)
+	if err != nil {
+		return -1, &spawn.Failed{Kind: "unsupported", Control: "mounts", What: "cannot mount " + m.Source + ": " + err.Error(), Fix: "Linux 5.12 or newer, and CAP_SYS_ADMIN"}
+	}
+	ns, err := s.idmapped(idmap{st.Uid, st.Gid, b.slot})
+	if err == nil {
+		err = idmapMount(mount, ns)
+	}
+	if err != nil && m.Write {
+		unix.Close(mount)
+		return -1, &spawn.Failed{Kind: "unsupported", Control: "idmapped mounts", What: "the filesystem of " + m.Source + " cannot show its files to a sandbox's own uid: " + err.Error(), Fix: "grant it read-only, or move it to ext4, xfs, btrfs or tmpfs"}
+	}
+	return mount, nil // a read grant that is not mapped shows what everyone may read
+}
+
+func (b *box) closeGrants() {
+	for _, g := range b.grants {
+		for _, fd := range []int{g.host, g.mount, g.upper} {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
+		}
+	}
+	b.grants = nil
+}
+
+// spawnInit starts the sandbox's first process in its namespaces. It waits
+// for its Setup before it does anything.
+func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err error) {
+	setup, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	pipe, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(setup[0])
+		unix.Close(setup[1])
+		return nil, nil, 0, err
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	theirs, theirPipe := os.NewFile(uintptr(setup[1]), "setup"), os.NewFile(uintptr(pipe[1]), "guest")
+	files := []*os.File{null, null, os.Stderr, theirs, theirPipe}
+	for _, g := range b.grants {
+		fd := g.mount
+		if fd < 0 {
+			fd = g.host
+		}
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			closeFiles(files[3:])
+			unix.Close(setup[0])
+			unix.Close(pipe[0])
+			return nil, nil, 0, err
+		}
+		files = append(files, os.NewFile(uintptr(dup), "grant"))
+	}
+	p, err := s.fork("init", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: s.namespaces(b.slot)})
+	null.Close()
+	closeFiles(files[3:])
+	if err != nil {
+		unix.Close(setup[0])
+		unix.Close(pipe[0])
+		return nil, nil, 0, err
+	}
+	return p, os.NewFile(uintptr(setup[0]), "setup"), pipe[0], nil
+}
+
+func (s *server) namespaces(slot int) *syscall.SysProcAttr {
+	hostUID, hostGID := os.Geteuid(), os.Getegid()
+	if s.own {
+		hostUID, hostGID = uidOf(slot), uidOf(slot)
+	}
+	return &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET |
+			syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWCGROUP,
+		Unshareflags:               unix.CLONE_NEWTIME,
+		UidMappings:                []syscall.SysProcIDMap{{ContainerID: insideUID, HostID: hostUID, Size: 1}},
+		GidMappings:                []syscall.SysProcIDMap{{ContainerID: insideUID, HostID: hostGID, Size: 1}},
+		GidMappingsEnableSetgroups: s.own,
+		// A user cannot drop supplementary groups (user_namespaces(7)); root does.
+		Credential:  &syscall.Credential{Uid: insideUID, Gid: insideUID, NoSetGroups: !s.own},
+		AmbientCaps: s.caps, // of its own user namespace, for the steps; dropped by the last of them
+		Setsid:      true,
+		Pdeathsig:   syscall.SIGKILL,
+	}
+}
+
+// contain sends the setup and waits for the report.
+func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
+	steps, rules := contain.Plan(b.guest, s.facts, host.Without)
+	setup := contain.Setup{Guest: b.guest, Steps: steps, Rules: rules, Detached: s.own}
+	fd := int(b.setup.Fd())
+	if err := unix.Sendto(fd, setup.Encode(), unix.MSG_NOSIGNAL, nil); err != nil {
+		return nil, &spawn.Failed{Kind: "internal", What: "cannot tell the sandbox its setup: " + err.Error()}
+	}
+	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*len(b.guest.Mounts)+4))
+	n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil || n == 0 {
+		return nil, &spawn.Failed{Kind: "internal", What: "the sandbox died while it was set up"}
+	}
+	report, err := contain.DecodeReport(buf[:n])
+	if err != nil {
+		return nil, &spawn.Failed{Kind: "internal", What: "the sandbox's report is malformed"}
+	}
+	if report.Step != "" {
+		return nil, explain(report)
+	}
+	uppers := spawn.Rights(oob[:oobn])
+	for i, m := range b.guest.Mounts {
+		if m.Write && len(uppers) > 0 {
+			b.grants[i].upper, uppers = uppers[0], uppers[1:]
+		}
+	}
+	return report, nil
+}
+
+// enforced compares the namespaces with the spawner's own and says what is
+// on; a namespace that is shared is an error.
+func (s *server) enforced(b *box, r *contain.Report, host plan.Host, degraded []string) (*spawn.Enforced, error) {
+	e := &spawn.Enforced{Seccomp: r.Seccomp, Landlock: r.Landlock, NoNewPrivs: !slices.Contains(host.Without, string(contain.Privs)), Uid: "caller", Degraded: degraded}
+	names := map[string]string{"mnt": "mount", "net": "network"}
+	for _, space := range r.Spaces {
+		if slices.Contains(s.spaces, space) {
+			return nil, &spawn.Failed{Kind: "unsupported", Control: "namespaces", What: "the sandbox shares a namespace with the host: " + space}
+		}
+		n, _, _ := strings.Cut(space, ":")
+		if long, ok := names[n]; ok {
+			n = long
+		}
+		e.Namespaces = append(e.Namespaces, n)
+	}
+	if s.own {
+		e.Uid = "own"
+	}
+	held := b.group.Held()
+	by := func(control, otherwise string) string {
+		if how := held[control]; how != "" {
+			return how
+		}
+		return otherwise
+	}
+	for _, l := range []spawn.Limit{
+		{Name: "memory", Value: b.guest.Memory, By: by("memory", "")},
+		{Name: "processes", Value: b.guest.Processes, By: by("processes", "rlimit")},
+		{Name: "cpu", Value: b.guest.MilliCPU, By: by("cpu", "")},
+		{Name: "disk", Value: b.guest.Disk, By: "tmpfs"},
+	} {
+		if l.By != "" {
+			e.Limits = append(e.Limits, l)
+		}
+	}
+	return e, nil
+}
+
+// reap waits until the sandbox is gone and says so to the router.
+func (s *server) reap(b *box) {
+	stop, err := b.group.Watch(b.kill)
+	if err != nil {
+		stop = func() {}
+	}
+	state, _ := b.proc.Wait()
+	stop()
+	x := spawn.Exited{ID: b.id}
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok {
+		if ws.Signaled() {
+			x.Signal = int64(ws.Signal())
+		} else {
+			x.Status = int64(ws.ExitStatus())
+		}
+	}
+	if b.group.OOM() {
+		x.Limit = "memory"
+	}
+	cpu, memory := b.group.Usage()
+	x.CPU, x.Memory = int64(cpu), memory
+	if x.CPU == 0 {
+		x.CPU = int64(state.UserTime() + state.SystemTime())
+	}
+	b.group.Remove()
+	s.mu.Lock()
+	b.exited = x
+	s.mu.Unlock()
+	close(b.gone)
+	s.router.Send(&spawn.Message{Op: spawn.OpExited, Exited: x})
+}
+
+// kill ends every process of the sandbox; reap does the rest.
+func (b *box) kill() {
+	b.proc.Kill()
+}
+
+// killed answers the router's kill when nothing of the sandbox is left, and
+// forgets it.
+func (s *server) killed(c *spawn.Conn, m *spawn.Message) {
+	s.mu.Lock()
+	b := s.boxes[m.ID]
+	s.mu.Unlock()
+	if b != nil {
+		s.forget(b)
+	}
+	s.reply(c, m, nil)
+}
+
+// forget kills a sandbox, waits until nothing of it is left, and lets its
+// slot go. It is for one caller.
+func (s *server) forget(b *box) {
+	s.mu.Lock()
+	mine := s.boxes[b.id] == b
+	delete(s.boxes, b.id)
+	s.mu.Unlock()
+	b.kill()
+	<-b.gone
+	if !mine {
+		return
+	}
+	b.mu.Lock() // a commit that is under way reads the upper layers
+	b.closeGrants()
+	b.setup.Close()
+	b.mu.Unlock()
+	s.freeSlot(b.slot)
+}
+
+// everyCap lists the capabilities of this kernel.
+func everyCap() (caps []uintptr) {
+	last := unix.CAP_LAST_CAP
+	if b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && n < 64 {
+			last = n
+		}
+	}
+	for c := range last + 1 {
+		caps = append(caps, uintptr(c))
+	}
+	return caps
+}
+
+func closeFiles(fs []*os.File) {
+	for _, f := range fs {
+		f.Close()
+	}
+}

@@ -1,0 +1,361 @@
+// Package process is the backend that confines a process by the kernel's own
+// facilities: namespaces, Landlock, seccomp, cgroups. It is the router's side
+// of the spawner (package internal/spawn), which alone can make sandboxes; a
+// bug of the shared kernel is what it does not contain.
+package process
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/spawn"
+)
+
+// A Backend starts sandboxes through one spawner. It is also the recorder of
+// receipts, which the spawner appends.
+type Backend struct {
+	conn *spawn.Conn
+	done chan struct{} // closed when the spawner is gone
+
+	mu      sync.Mutex
+	seq     uint64
+	waiting map[uint64]chan answer
+	boxes   map[uint64]*sandbox
+	early   map[uint64]spawn.Exited // of sandboxes whose Started is not read yet
+	caps    *casemate.Capabilities
+}
+
+type answer struct {
+	m   *spawn.Message
+	fds []int
+}
+
+// New speaks to the spawner at the other end of conn, which it takes over.
+func New(conn *os.File) *Backend {
+	b := &Backend{conn: spawn.NewConn(conn), done: make(chan struct{}), waiting: map[uint64]chan answer{}, boxes: map[uint64]*sandbox{}, early: map[uint64]spawn.Exited{}}
+	go b.read()
+	return b
+}
+
+// Name is "process".
+func (b *Backend) Name() string { return Name }
+
+// Close ends the connection, and with it every sandbox.
+func (b *Backend) Close() error {
+	err := b.conn.Close()
+	<-b.done
+	return err
+}
+
+// Done is closed when the spawner is gone: nothing can be started any more.
+func (b *Backend) Done() <-chan struct{} { return b.done }
+
+func (b *Backend) read() {
+	defer close(b.done)
+	for {
+		m, fds, err := b.conn.Recv()
+		if err != nil {
+			b.gone()
+			return
+		}
+		b.mu.Lock()
+		if m.Op == spawn.OpExited {
+			if s := b.boxes[m.Exited.ID]; s != nil {
+				s.exit(m.Exited)
+			} else if len(b.early) < 1024 {
+				b.early[m.Exited.ID] = m.Exited
+			}
+			b.mu.Unlock()
+			continue
+		}
+		ch := b.waiting[m.Seq]
+		delete(b.waiting, m.Seq)
+		b.mu.Unlock()
+		if ch == nil {
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+			continue
+		}
+		ch <- answer{m, fds}
+	}
+}
+
+// gone ends everything that waits for a spawner that is not there.
+func (b *Backend) gone() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for seq, ch := range b.waiting {
+		close(ch)
+		delete(b.waiting, seq)
+	}
+	for _, s := range b.boxes {
+		s.exit(spawn.Exited{Signal: int64(unix.SIGKILL)})
+	}
+}
+
+var errSpawner = &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("the spawner is gone"), Fix: "start casemate again"}
+
+// ask sends one request and waits for its answer. When ctx is done first, the
+// answer is given to abandoned, in its time.
+func (b *Backend) ask(ctx context.Context, m *spawn.Message, abandoned func(answer)) (answer, error) {
+	ch := make(chan answer, 1)
+	b.mu.Lock()
+	b.seq++
+	m.Seq = b.seq
+	b.waiting[m.Seq] = ch
+	b.mu.Unlock()
+	if err := b.conn.Send(m); err != nil {
+		b.mu.Lock()
+		delete(b.waiting, m.Seq)
+		b.mu.Unlock()
+		return answer{}, &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("the spawner does not answer: " + err.Error()), Fix: "start casemate again"}
+	}
+	var a answer
+	var ok bool
+	select {
+	case a, ok = <-ch:
+	case <-b.done:
+		select {
+		case a, ok = <-ch:
+		default:
+		}
+	case <-ctx.Done():
+		go func() {
+			if a, ok := <-ch; ok && abandoned != nil {
+				abandoned(a)
+			}
+		}()
+		return answer{}, ctx.Err()
+	}
+	if !ok {
+		return answer{}, errSpawner
+	}
+	if a.m.Op == spawn.OpFailed {
+		f := a.m.Failed
+		kind := casemate.Kind(f.Kind)
+		fix := f.Fix
+		if kind == casemate.Unsupported {
+			fix += degradedFix(f.Control)
+		}
+		return a, &casemate.Error{Op: "start", Kind: kind, Err: errors.New(f.What), Fix: fix}
+	}
+	return a, nil
+}
+
+// Start asks the spawner for a sandbox of the pinned tool. It blocks until the
+// sandbox is confined; its Ready frame is still to be read from Guest.
+func (b *Backend) Start(ctx context.Context, spec casemate.Spec) (casemate.Sandbox, error) {
+	g := spec.Grant
+	digest := g.Tool
+	if digest == "" {
+		digest = spec.Tool.Digest()
+	}
+	a, err := b.ask(ctx, &spawn.Message{Op: spawn.OpStart, Start: spawn.Start{
+		Digest: string(digest), Memory: g.Memory, Disk: g.Disk, Processes: int64(g.Processes), Without: g.Without,
+	}}, b.abandon)
+	if err != nil {
+		if e, ok := errors.AsType[*casemate.Error](err); ok {
+			copied := *e
+			copied.Tool = spec.Tool.Name
+			return nil, &copied
+		}
+		return nil, err
+	}
+	return b.started(a)
+}
+
+func (b *Backend) abandon(a answer) {
+	if a.m.Op == spawn.OpStarted {
+		if s, err := b.started(a); err == nil {
+			s.Close()
+		}
+	}
+}
+
+func (b *Backend) started(a answer) (*sandbox, error) {
+	if a.m.Op != spawn.OpStarted || len(a.fds) != 1 {
+		return nil, errSpawner
+	}
+	unix.SetNonblock(a.fds[0], true) // so that closing it wakes whoever reads
+	st := a.m.Started
+	s := &sandbox{b: b, id: st.ID, pid: int(st.Pid), enforced: enforced(st.Enforced), gone: make(chan struct{})}
+	s.guest.File = os.NewFile(uintptr(a.fds[0]), "guest")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.boxes[st.ID] = s
+	if x, ok := b.early[st.ID]; ok {
+		delete(b.early, st.ID)
+		s.exit(x)
+	}
+	return s, nil
+}
+
+func enforced(e spawn.Enforced) casemate.Enforced {
+	out := casemate.Enforced{Namespaces: e.Namespaces, Seccomp: casemate.Digest(e.Seccomp), Landlock: int(e.Landlock), NoNewPrivs: e.NoNewPrivs, Uid: e.Uid, Degraded: e.Degraded}
+	if out.Degraded == nil {
+		out.Degraded = []string{}
+	}
+	for _, l := range e.Limits {
+		at := map[string]**casemate.Limit{"memory": &out.Memory, "processes": &out.Processes, "cpu": &out.CPU, "disk": &out.Disk}[l.Name]
+		if at != nil {
+			*at = &casemate.Limit{Limit: l.Value, By: l.By}
+		}
+	}
+	return out
+}
+
+// Probe asks the spawner to make a sandbox and say what was on. It takes some
+// tens of milliseconds; the answer is kept.
+func (b *Backend) Probe(ctx context.Context) (casemate.Capabilities, error) {
+	b.mu.Lock()
+	have := b.caps
+	b.mu.Unlock()
+	if have != nil {
+		return *have, nil
+	}
+	a, err := b.ask(ctx, &spawn.Message{Op: spawn.OpProbe}, nil)
+	if err != nil {
+		return casemate.Capabilities{}, err
+	}
+	c := capabilities(a.m.Probed)
+	b.mu.Lock()
+	b.caps = &c
+	b.mu.Unlock()
+	return c, nil
+}
+
+func capabilities(rows []spawn.Control) casemate.Capabilities {
+	c := casemate.Capabilities{Name: Name, Available: true}
+	for _, r := range rows {
+		c.Controls = append(c.Controls, casemate.Control{Name: r.Name, State: r.State, Why: r.Why, Fix: r.Fix})
+		if r.State == "missing" {
+			c.Available, c.Fix = false, r.Fix
+		}
+	}
+	c.Assurance = assurance(c.Controls)
+	return c
+}
+
+// Record appends one receipt. It blocks until the spawner has written it.
+func (b *Backend) Record(r casemate.Receipt) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if len(line) > spawn.MaxRecord {
+		r.Changes = append(r.Changes[:min(8, len(r.Changes)):min(8, len(r.Changes))], casemate.Change{Did: "more", Why: "the record is cut; see casemate diff"})
+		if line, err = json.Marshal(r); err != nil {
+			return err
+		}
+	}
+	_, err = b.ask(context.Background(), &spawn.Message{Op: spawn.OpRecord, Line: string(line)}, nil)
+	return err
+}
+
+// A sandbox is one guest of the process backend.
+type sandbox struct {
+	b        *Backend
+	id       uint64
+	pid      int
+	enforced casemate.Enforced
+	guest    pipe
+	gone     chan struct{}
+	over     spawn.Exited // once gone is closed
+	once     sync.Once
+	closed   error
+}
+
+// A pipe notes when the guest got its first byte since the last commit: what
+// others changed on the host after that is a conflict.
+type pipe struct {
+	*os.File
+	mu    sync.Mutex
+	since int64
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	if p.since == 0 {
+		var ts unix.Timespec
+		unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts)
+		p.since = ts.Nano()
+	}
+	p.mu.Unlock()
+	return p.File.Write(b)
+}
+
+func (p *pipe) claimed() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	since := p.since
+	p.since = 0
+	return since
+}
+
+// Guest is a unix stream socket.
+func (s *sandbox) Guest() io.ReadWriteCloser { return &s.guest }
+
+// Enforced says what is on.
+func (s *sandbox) Enforced() casemate.Enforced { return s.enforced }
+
+// Pid is the sandbox's first process as the host sees it.
+func (s *sandbox) Pid() int { return s.pid }
+
+// exit is called once; b.mu is held.
+func (s *sandbox) exit(x spawn.Exited) {
+	select {
+	case <-s.gone:
+	default:
+		s.over = x
+		close(s.gone)
+	}
+}
+
+// Wait blocks until the sandbox is gone.
+func (s *sandbox) Wait(ctx context.Context) (casemate.Exit, error) {
+	select {
+	case <-s.gone:
+	case <-ctx.Done():
+		return casemate.Exit{}, ctx.Err()
+	}
+	x := s.over
+	return casemate.Exit{Status: int(x.Status), Signal: int(x.Signal), Limit: x.Limit,
+		Usage: casemate.Usage{CPU: time.Duration(x.CPU), Memory: x.Memory}}, nil
+}
+
+// Commit carries what the guest wrote to the host; see casemate.Committer.
+func (s *sandbox) Commit(ctx context.Context, call casemate.CallID) ([]casemate.Change, error) {
+	a, err := s.b.ask(ctx, &spawn.Message{Op: spawn.OpCommit, Commit: spawn.Commit{ID: s.id, Call: string(call), Since: s.guest.claimed()}}, nil)
+	if err != nil {
+		return nil, err
+	}
+	var out []casemate.Change
+	for _, c := range a.m.Changes {
+		out = append(out, casemate.Change(c))
+	}
+	return out, nil
+}
+
+// Close kills the sandbox and returns when nothing of it is left.
+func (s *sandbox) Close() error {
+	s.once.Do(func() {
+		_, s.closed = s.b.ask(context.Background(), &spawn.Message{Op: spawn.OpKill, ID: s.id}, nil)
+		if s.closed == errSpawner {
+			s.closed = nil // its sandboxes die with it
+		}
+		s.guest.Close()
+		s.b.mu.Lock()
+		delete(s.b.boxes, s.id)
+		s.b.mu.Unlock()
+	})
+	return s.closed
+}

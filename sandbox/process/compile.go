@@ -1,0 +1,152 @@
+package process
+
+import (
+	"errors"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/plan"
+)
+
+// Name is the backend's.
+const Name = "process"
+
+// Options is what a plan needs beside the tool.
+type Options struct {
+	Pinned   []string // host paths that no guest may write, whatever it is granted
+	Prefixes []string // folders of the tool's interpreter, read-only and executable
+}
+
+// Compile turns a tool into what the spawner knows of it. It is pure: paths
+// were resolved when the configuration was trusted.
+func Compile(t *casemate.Tool, o Options) (plan.Guest, error) {
+	p := t.Security.WithDefaults()
+	g := plan.Guest{
+		Tool: string(t.Name), Digest: string(t.Digest()), Cwd: p.Cwd, Loopback: p.Network == casemate.NetworkLoopback,
+		DenySyscalls: p.Syscalls.Deny, MilliCPU: max(1, int64(math.Round(p.CPU*1000))), Memory: p.Memory, Disk: p.Disk,
+		Processes: int64(p.Processes), Output: p.Output, Timeout: int64(p.Timeout), Session: p.Scope == casemate.ScopeSession,
+	}
+	if p.Network != casemate.NetworkNone && p.Network != casemate.NetworkLoopback {
+		return g, unsupported(t, "network", "the process backend gives no network beyond the sandbox's own loopback", "network: none, or loopback")
+	}
+	for _, m := range p.Filesystem {
+		pm := plan.Mount{Source: m.Path, At: m.At, Write: m.Access == casemate.Write, Execute: m.Execute, Names: m.Names}
+		if pm.Write {
+			for _, path := range o.Pinned {
+				if path == m.Path || strings.HasPrefix(path, strings.TrimSuffix(m.Path, "/")+"/") {
+					pm.Pinned = append(pm.Pinned, path)
+				}
+			}
+		}
+		g.Mounts = append(g.Mounts, pm)
+	}
+	path := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for _, prefix := range o.Prefixes {
+		g.Mounts = append(g.Mounts, plan.Mount{Source: prefix, At: prefix, Execute: true, Prefix: true})
+		path = filepath.Join(prefix, "bin") + ":" + path
+	}
+	env := map[string]string{"PATH": path, "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "USER": "sandbox"}
+	for k, v := range p.Env {
+		env[k] = v
+	}
+	for k, v := range env {
+		g.Env = append(g.Env, k+"="+v)
+	}
+	slices.Sort(g.Env)
+	return g, runner(t, &g)
+}
+
+func runner(t *casemate.Tool, g *plan.Guest) error {
+	switch r := t.Run; {
+	case r.Exec != nil:
+		g.Runner = "exec"
+		for _, el := range r.Exec.Command {
+			a := plan.Arg{Text: el}
+			if name, ok := Placeholder(el); ok {
+				a = plan.Arg{Name: name}
+			}
+			g.Command = append(g.Command, a)
+		}
+		g.Stdin, _ = Placeholder(r.Exec.Stdin)
+		for name, role := range t.Roles {
+			if role == casemate.RoleOption {
+				g.Options = append(g.Options, name)
+			}
+		}
+		slices.Sort(g.Options)
+	case r.Shell != nil:
+		g.Runner = "shell"
+	case r.Python != nil:
+		g.Runner, g.Interpreter, g.Preload = "python", r.Python.Interpreter, r.Python.Preload
+	case r.Node != nil:
+		g.Runner, g.Interpreter, g.Preload = "node", r.Node.Interpreter, r.Node.Preload
+	case r.Builtin != "":
+		g.Runner, g.Function = "files", string(r.Builtin)
+	default:
+		return unsupported(t, "run", "this version does not have the runner", "run: exec, python, node, shell or builtin")
+	}
+	if (g.Runner == "python" || g.Runner == "node") && !filepath.IsAbs(g.Interpreter) {
+		return unsupported(t, "run", "no "+g.Runner+" was found", "install it, or name it: run: {"+g.Runner+": {interpreter: /path/to/it}}")
+	}
+	return nil
+}
+
+// Placeholder returns the argument that an element of a command stands for:
+// "{name}", and nothing beside it.
+func Placeholder(el string) (string, bool) {
+	if len(el) > 2 && el[0] == '{' && el[len(el)-1] == '}' && !strings.ContainsAny(el[1:len(el)-1], "{}") {
+		return el[1 : len(el)-1], true
+	}
+	return "", false
+}
+
+func unsupported(t *casemate.Tool, control, what, fix string) error {
+	return &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Unsupported, Err: errors.New(control + ": " + what), Fix: fix}
+}
+
+// Check says whether a tool's profile can be enforced on a host with these
+// capabilities: nil, or an Error of kind Unsupported that names what is
+// missing. allow lists the controls whose absence the operator accepts.
+func Check(t *casemate.Tool, c casemate.Capabilities, allow []string) error {
+	p := t.Security.WithDefaults()
+	if p.Isolation != "auto" && p.Isolation != Name {
+		return unsupported(t, "isolation", "this version has the process backend, not "+p.Isolation, "isolation: process, or auto")
+	}
+	for _, row := range c.Controls {
+		name := strings.TrimSuffix(row.Name, " limit")
+		if row.State == "missing" && !slices.Contains(allow, name) {
+			return &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Unsupported,
+				Err: errors.New(row.Name + " cannot be enforced here: " + row.Why), Fix: row.Fix + degradedFix(name)}
+		}
+	}
+	switch p.Assurance {
+	case casemate.Weak:
+		return nil
+	case casemate.Moderate:
+		if c.Assurance == casemate.Moderate {
+			return nil
+		}
+		return unsupported(t, "assurance", "moderate needs Landlock, seccomp, cgroups and a uid of the sandbox's own", "run Casemate as root on a host with all of them, or ask for assurance: weak")
+	}
+	return unsupported(t, "assurance", "the process backend gives at most moderate: a bug of the shared kernel is not contained", "assurance: weak or moderate; stronger backends come with later versions")
+}
+
+func degradedFix(name string) string {
+	if name != "memory" && name != "cpu" {
+		return ""
+	}
+	return "; or accept it: host: {allow_degraded: [" + name + "]} in your own configuration"
+}
+
+// assurance is what the process backend gives with these controls.
+func assurance(controls []casemate.Control) casemate.Assurance {
+	for _, c := range controls {
+		if c.State != "on" || c.Name == "processes limit" && c.Why != "" {
+			return casemate.Weak
+		}
+	}
+	return casemate.Moderate
+}

@@ -1,0 +1,161 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/spawn"
+)
+
+// A Spawner is the operator's side of one spawner process.
+type Spawner struct {
+	// Router is the end of the connection that the router uses; whoever starts
+	// the router closes it here.
+	Router *os.File
+
+	proc *os.Process
+	conn *spawn.Conn
+	mu   sync.Mutex
+	seq  uint64
+	gone chan struct{}
+}
+
+// StartSpawner starts the casemate-init at that path as the spawner of p. It
+// blocks until the spawner has the plan. The spawner ends, and every sandbox
+// with it, when the operator's or the router's connection closes.
+func StartSpawner(init string, p *plan.Plan) (*Spawner, error) {
+	router, theirRouter, err := spawn.Pair()
+	if err != nil {
+		return nil, err
+	}
+	operator, theirOperator, err := spawn.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirRouter.Close()
+	defer theirOperator.Close()
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	proc, err := start(init, []*os.File{null, null, os.Stderr, theirRouter, theirOperator})
+	if err != nil {
+		router.Close()
+		operator.Close()
+		return nil, &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("cannot start the spawner: " + err.Error()), Fix: "casemate-init belongs beside casemate: make build"}
+	}
+	s := &Spawner{Router: router, proc: proc, conn: spawn.NewConn(operator), gone: make(chan struct{})}
+	go func() {
+		proc.Wait()
+		close(s.gone)
+	}()
+	if err := s.Reload(p); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// start keeps the thread that starts the spawner for the life of this
+// process: the spawner is told to die with it.
+func start(init string, files []*os.File) (*os.Process, error) {
+	type result struct {
+		p   *os.Process
+		err error
+	}
+	done := make(chan result)
+	go func() {
+		runtime.LockOSThread()
+		p, err := os.StartProcess(init, []string{"casemate-init", "spawner"}, &os.ProcAttr{
+			Files: files, Env: []string{}, Dir: "/", Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}})
+		done <- result{p, err}
+		select {} // the thread's owner is the process
+	}()
+	r := <-done
+	return r.p, r.err
+}
+
+// Reload gives the spawner a new plan; what runs is not touched. It blocks
+// until the spawner has it; on an error it keeps the old one.
+func (s *Spawner) Reload(p *plan.Plan) error {
+	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "plan")
+	defer f.Close()
+	if _, err := f.Write(p.Encode()); err != nil {
+		return err
+	}
+	_, err = s.ask(&spawn.Message{Op: spawn.OpPlan}, fd)
+	return err
+}
+
+// Probe asks the spawner what this host can enforce.
+func (s *Spawner) Probe() (casemate.Capabilities, error) {
+	m, err := s.ask(&spawn.Message{Op: spawn.OpProbe})
+	if err != nil {
+		return casemate.Capabilities{}, err
+	}
+	return capabilities(m.Probed), nil
+}
+
+// Undo takes back what a call wrote to its grants.
+func (s *Spawner) Undo(call casemate.CallID) ([]casemate.Change, error) {
+	m, err := s.ask(&spawn.Message{Op: spawn.OpUndo, Line: string(call)})
+	if err != nil {
+		return nil, err
+	}
+	var out []casemate.Change
+	for _, c := range m.Changes {
+		out = append(out, casemate.Change(c))
+	}
+	return out, nil
+}
+
+func (s *Spawner) ask(m *spawn.Message, fds ...int) (*spawn.Message, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seq++
+	m.Seq = s.seq
+	err := s.conn.Send(m, fds...)
+	var reply *spawn.Message
+	if err == nil {
+		reply, _, err = s.conn.Recv()
+	}
+	if err != nil {
+		return nil, &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("the spawner does not answer: " + err.Error()), Fix: "see its message above"}
+	}
+	if reply.Op == spawn.OpFailed {
+		return nil, &casemate.Error{Op: "start", Kind: casemate.Kind(reply.Failed.Kind), Err: errors.New(reply.Failed.What), Fix: reply.Failed.Fix}
+	}
+	return reply, nil
+}
+
+// Close ends the spawner and every sandbox, and waits for both.
+func (s *Spawner) Close() error {
+	s.conn.Close()
+	s.Router.Close()
+	<-s.gone
+	return nil
+}
+
+// Probe starts a spawner without tools, asks it what this host can enforce,
+// and ends it.
+func Probe(ctx context.Context, init string) (casemate.Capabilities, error) {
+	s, err := StartSpawner(init, &plan.Plan{})
+	if err != nil {
+		return casemate.Capabilities{}, err
+	}
+	defer s.Close()
+	return s.Probe()
+}
