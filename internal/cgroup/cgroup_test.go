@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestMain is also the child that the tests put into groups.
@@ -76,6 +78,19 @@ func TestMain(m *testing.M) {
 		}
 		os.Stdout.WriteString(g.all[0].path + "\n")
 		wait()
+	case "mover": // says in which group of version 2 it then is
+		wait()
+		s := &subtree{parent: os.Getenv("PARENT"), move: true, mark: ownMark()}
+		parent, err := openFolder(unix.AT_FDCWD, s.parent, s.parent)
+		if err != nil {
+			os.Exit(3)
+		}
+		if _, err := s.prepare(parent); err != nil {
+			os.Stdout.WriteString(err.Error())
+			os.Exit(4)
+		}
+		own, _ := os.ReadFile("/proc/self/cgroup")
+		os.Stdout.Write(own)
 	case "probe":
 		h := Probe()
 		for _, c := range []string{Memory, CPU, Processes, Freezer} {
@@ -445,6 +460,59 @@ func TestRefusedLimit(t *testing.T) {
 	missing, ok := errors.AsType[*Missing](err)
 	if !ok || !strings.Contains(missing.Why, "casemate-") {
 		t.Fatalf("%#v", err)
+	}
+}
+
+// The spawner leaves the group that shall hand controllers on, and refuses to
+// where a stranger would stay behind in it.
+func TestSpawnerMovesItself(t *testing.T) {
+	h := host(t, Freezer)
+	if !h.places[Freezer].v2 {
+		t.Skip("no version 2 here")
+	}
+	for _, stranger := range []bool{false, true} {
+		d := filepath.Join(h.v2.parent, "test-casemate-"+strconv.Itoa(os.Getpid()))
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c := exec.Command("/proc/self/exe")
+		c.Env = []string{"CASEMATE_CGROUP_CHILD=mover", "PARENT=" + d}
+		in, _ := c.StdinPipe()
+		var out strings.Builder
+		c.Stdout = &out
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		pids := []int{c.Process.Pid}
+		if stranger { // the grandchild of a child: neither ours nor the parent's
+			other := exec.Command("/bin/sh", "-c", "sleep 5 & echo $!; wait")
+			o, _ := other.StdoutPipe()
+			if err := other.Start(); err != nil {
+				t.Fatal(err)
+			}
+			buf := make([]byte, 32)
+			n, _ := o.Read(buf)
+			pid, _ := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
+			defer other.Wait()
+			defer syscall.Kill(pid, syscall.SIGKILL)
+			pids = append(pids, pid)
+		}
+		for _, p := range pids {
+			if err := os.WriteFile(d+"/cgroup.procs", []byte(strconv.Itoa(p)), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		in.Close()
+		c.Wait()
+		if moved := strings.Contains(out.String(), "-spawner\n"); moved == stranger {
+			t.Errorf("stranger %v: %q", stranger, out.String())
+		}
+		os.WriteFile(d+"/cgroup.kill", []byte("1"), 0)
+		(&Group{all: []*member{{folder: mustOpen(t, d), v2: true}}}).Kill()
+		h.Sweep()
+		if err := os.Remove(d); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

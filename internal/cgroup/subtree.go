@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -13,7 +14,6 @@ import (
 // A subtree is where groups of version 2 are made.
 type subtree struct {
 	parent string            // absolute
-	below  string            // beneath the mount, for the walk of Sweep
 	move   bool              // the spawner's family leaves the parent first
 	why    map[string]string // controllers that cannot be had; "" is the group itself
 	fix    string
@@ -230,7 +230,7 @@ func (s *subtree) prepare(parent folder) (folder, error) {
 			return folder{}, unix.EBUSY
 		}
 		for _, p := range family {
-			if err := leaf.write("cgroup.procs", strconv.Itoa(p)); err != nil && err != unix.ESRCH {
+			if err := leaf.write("cgroup.procs", strconv.Itoa(p)); err != nil && !errors.Is(err, unix.ESRCH) {
 				return folder{}, err
 			}
 		}
