@@ -1,0 +1,78 @@
+package catalog
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/casemate/casemate"
+)
+
+// Summary says what c would grant, a line for each tool and one for each that
+// it cannot run. Control characters are escaped: the text may be a stranger's.
+func (c *Config) Summary() []string {
+	out := slices.Clone(c.grants)
+	for _, u := range c.Unsupported {
+		out = append(out, visible(u.Error()))
+	}
+	return out
+}
+
+func summary(t *casemate.Tool, p *profile) string {
+	s := t.Security
+	parts := []string{"runs " + runs(t), "network " + string(s.Network)}
+	if len(s.Filesystem) == 0 {
+		parts = append(parts, "no files")
+	}
+	for _, m := range s.Filesystem {
+		how := map[casemate.Access]string{casemate.Read: "reads", casemate.Write: "writes"}[m.Access]
+		if m.Execute {
+			how += " and executes"
+		}
+		g := fmt.Sprintf("%s %s (as %s)", how, shownPath(m.Path), m.At)
+		if len(m.Names) > 0 {
+			g += " with protected names " + strings.Join(m.Names, " ")
+		}
+		parts = append(parts, g)
+	}
+	if len(p.passed) > 0 {
+		parts = append(parts, "gets your variables "+strings.Join(p.passed, " "))
+	}
+	if own := len(s.Env) - len(p.passed); own > 0 {
+		names := slices.DeleteFunc(slices.Sorted(maps.Keys(s.Env)), func(k string) bool { return slices.Contains(p.passed, k) })
+		parts = append(parts, "sets "+strings.Join(names, " "))
+	}
+	parts = append(parts, fmt.Sprintf("memory %d MiB, %s", s.Memory>>20, s.Timeout))
+	if s.Scope == casemate.ScopeSession {
+		parts = append(parts, "lives for a session")
+	}
+	return visible(string(t.Name) + ": " + strings.Join(parts, "; "))
+}
+
+func runs(t *casemate.Tool) string {
+	script := func(what string, s *casemate.Script) string {
+		if s.Interpreter != "" {
+			what += " by " + shownPath(s.Interpreter)
+		}
+		return what
+	}
+	switch r := t.Run; {
+	case r.Exec != nil:
+		s := fmt.Sprintf("%q", r.Exec.Command)
+		if len(s) > 400 {
+			s = s[:400] + "…"
+		}
+		return s
+	case r.Python != nil:
+		return script("Python code of the planner", r.Python)
+	case r.Node != nil:
+		return script("JavaScript code of the planner", r.Node)
+	case r.Shell != nil:
+		return "shell commands of the planner"
+	default:
+		return "the built-in " + string(r.Builtin)
+	}
+}
+
+func shownPath(p string) string { return fmt.Sprintf("%q", p) }

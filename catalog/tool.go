@@ -1,0 +1,174 @@
+package catalog
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/casemate/casemate"
+	"go.yaml.in/yaml/v3"
+)
+
+// tool builds the tool at n, or the tools that it expands to.
+func (b *builder) tool(n *yaml.Node, key string) {
+	before := b.count()
+	name := casemate.ToolName(str(n, "name"))
+	p := b.security(get(n, "security"), key+".security")
+	t := &casemate.Tool{Name: name, Description: str(n, "description")}
+	if get(n, "image") != nil {
+		p.beyond, p.fix = append(p.beyond, "image"), "remove image"
+	}
+	params := b.parameters(get(n, "parameters"), key+".parameters")
+
+	run := get(n, "run")
+	kind := "mcp"
+	if run != nil {
+		kind = run.Content[0].Value
+	}
+	at := join(key+".run", kind)
+	switch r := get(run, kind); kind {
+	case "exec":
+		t.Run.Exec = b.exec(r, at, params, key)
+	case "python", "node":
+		s := &casemate.Script{Preload: texts(get(r, "preload")), Interpreter: b.interpreter(get(r, "interpreter"), at+".interpreter")}
+		if t.Run.Python = s; kind == "node" {
+			t.Run.Python, t.Run.Node = nil, s
+		}
+		b.only(params, "code", "The "+map[string]string{"python": "Python 3", "node": "JavaScript"}[kind]+" code to run.", kind, key)
+	case "shell":
+		t.Run.Shell = &casemate.Shell{}
+		b.only(params, "command", "The command line, run by /bin/sh -c.", kind, key)
+	case "builtin":
+		if params.node != nil {
+			b.add(getKey(n, "parameters"), key+".parameters", "a built-in tool has parameters of its own; take these away")
+		}
+		if f := get(n, "flow"); f != nil && get(f, "args") != nil {
+			b.add(getKey(f, "args"), key+".flow.args", "a built-in tool knows its arguments; take these away")
+		}
+	default:
+		p.beyond = append(p.beyond, kind+": as a kind of tool")
+		p.fix = "use exec, python, node, shell or builtin"
+	}
+	if kind != "builtin" {
+		t.Parameters = params.json
+		t.Roles = b.flow(get(n, "flow"), key+".flow", params)
+	} else {
+		b.flow(get(n, "flow"), key+".flow", nil)
+	}
+	if b.count() > before {
+		b.claim(name, get(n, "name"), key)
+		return
+	}
+	t.Security = p.Profile
+	expanded := []*casemate.Tool{t}
+	if kind == "builtin" {
+		expanded = b.builtin(t, get(run, kind), at, p)
+	}
+	for _, t := range expanded {
+		b.claim(t.Name, get(n, "name"), key)
+		if len(p.beyond) > 0 {
+			b.unsupported(t.Name, strings.Join(p.beyond, ", "), p.fix)
+			continue
+		}
+		refs := b.references(t)
+		b.config.Tools = append(b.config.Tools, t)
+		b.config.pins[t.Name] = b.pin(t, p, str(get(run, kind), "interpreter"), refs)
+		b.config.grants = append(b.config.grants, summary(t, p))
+	}
+}
+
+// claim takes a name, which no other tool may have.
+func (b *builder) claim(name casemate.ToolName, n *yaml.Node, key string) {
+	if first := b.named[name]; first != nil {
+		b.add(n, key+".name", "the name %s is taken by the tool at line %d", shown(string(name)), first.Line)
+		return
+	}
+	b.named[name] = n
+	if len(b.named) > maxTools {
+		b.add(n, key, "more than %d tools", maxTools)
+	}
+}
+
+// security is the profile at n, or the one that n names.
+func (b *builder) security(n *yaml.Node, key string) *profile {
+	if n == nil || n.Kind == yaml.MappingNode {
+		return b.profile(n, key)
+	}
+	if p := b.profiles[n.Value]; p != nil {
+		return p.clone()
+	}
+	var names []string
+	for k := range b.profiles {
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	b.add(n, key, "there is no profile %s under profiles%s", shown(n.Value), maybe(n.Value, names))
+	return b.profile(nil, key)
+}
+
+// interpreter makes the path of an interpreter absolute. Its links stay: a
+// virtual environment is known by the folder of its link.
+func (b *builder) interpreter(n *yaml.Node, key string) string {
+	if n == nil {
+		return ""
+	}
+	p := b.path(n, key)
+	if p != "" {
+		b.programs = append(b.programs, program{n, key, p})
+		if real := b.resolve(p); real != p {
+			b.programs = append(b.programs, program{n, key, real})
+		}
+	}
+	return p
+}
+
+func (b *builder) resolve(p string) string {
+	if b.opt.ResolveMounts {
+		return resolveExisting(p)
+	}
+	return p
+}
+
+// pin is the digest of t as it is written: the same wherever the
+// configuration's folder lies, and without the values of variables that are
+// passed on, which are the caller's and may be secret.
+func (b *builder) pin(t *casemate.Tool, p *profile, interpreter string, refs []string) casemate.Digest {
+	w := *t
+	w.Security.Filesystem = slices.Clone(t.Security.Filesystem)
+	for i := range w.Security.Filesystem {
+		w.Security.Filesystem[i].Path = p.stated[slices.IndexFunc(p.Filesystem, func(m casemate.Mount) bool {
+			return m.At == w.Security.Filesystem[i].At
+		})]
+	}
+	w.Security.Env = map[string]string{}
+	for k, v := range t.Security.Env {
+		if !slices.Contains(p.passed, k) {
+			w.Security.Env[k] = v
+		}
+	}
+	for _, s := range []**casemate.Script{&w.Run.Python, &w.Run.Node} {
+		if *s != nil {
+			written := **s
+			written.Interpreter = interpreter
+			*s = &written
+		}
+	}
+	files := map[string]casemate.Digest{}
+	for _, f := range refs {
+		rel, err := filepath.Rel(b.config.Dir, f)
+		if err != nil {
+			rel = f
+		}
+		files[rel] = b.contents[f]
+	}
+	j, err := json.Marshal(struct {
+		Tool   casemate.Tool              `json:"tool"`
+		Passed []string                   `json:"passed,omitempty"`
+		Files  map[string]casemate.Digest `json:"files,omitempty"`
+	}{w, p.passed, files})
+	if err != nil { // a Tool that Parse built always marshals
+		panic("catalog: bug: " + err.Error())
+	}
+	return digest(j)
+}
