@@ -20,21 +20,28 @@ type function struct {
 type arg struct {
 	name, doc string
 	role      casemate.Role
+	kind      string // of JSON
+	optional  bool
 }
 
 // functions are the capability functions of builtin: files. Package
-// builtin/files implements them.
+// builtin/files implements them, and says their bounds.
 func functions() []function {
-	path := func(role casemate.Role) arg { return arg{"path", "Absolute path, in a granted folder.", role} }
+	path := func(role casemate.Role) arg {
+		return arg{"path", "Absolute path, in a granted folder.", role, "string", false}
+	}
+	content := func(name, doc string) arg { return arg{name, doc, casemate.RoleContent, "string", false} }
+	more := func(name, doc, kind string) arg { return arg{name, doc, casemate.RoleSelector, kind, true} }
 	return []function{
-		{casemate.ReadFile, false, "Read a file and return its content.", []arg{path(casemate.RoleSelector)}},
-		{casemate.WriteFile, true, "Write a file; it is made if it does not exist, and replaced if it does.",
-			[]arg{path(casemate.RoleTarget), {"content", "The whole new content.", casemate.RoleContent}}},
+		{casemate.ReadFile, false, "Read a text file.", []arg{path(casemate.RoleSelector),
+			more("offset", "The first line to return, counted from 1.", "integer"), more("limit", "How many lines to return at most.", "integer")}},
+		{casemate.WriteFile, true, "Write a text file; it and its folders are made if they do not exist, and it is replaced if it does.",
+			[]arg{path(casemate.RoleTarget), content("content", "The whole new content.")}},
 		{casemate.EditFile, true, "Replace one text in a file by another. The old text must stand in it exactly once.",
-			[]arg{path(casemate.RoleTarget), {"old", "The text to replace.", casemate.RoleContent}, {"new", "What replaces it.", casemate.RoleContent}}},
-		{casemate.ListFolder, false, "List the files and folders in a folder.", []arg{path(casemate.RoleSelector)}},
-		{casemate.SearchFiles, false, "Search the files below a folder for lines that match a regular expression (RE2).",
-			[]arg{path(casemate.RoleSelector), {"pattern", "The regular expression.", casemate.RoleSelector}}},
+			[]arg{path(casemate.RoleTarget), content("old", "The text to replace."), content("new", "What replaces it.")}},
+		{casemate.ListFolder, false, "List the names, types and sizes in a folder.", []arg{path(casemate.RoleSelector)}},
+		{casemate.SearchFiles, false, "Find files below a folder by a pattern of their names, and lines in them that hold a text.", []arg{path(casemate.RoleSelector),
+			more("pattern", "Of names, such as *.md; with a slash, of paths. Left out is every file.", "string"), more("text", "The text that lines must hold.", "string")}},
 	}
 }
 
@@ -111,8 +118,10 @@ func (f function) schema() (json.RawMessage, map[string]casemate.Role) {
 	}{Properties: map[string]property{}, Type: "object"}
 	roles := map[string]casemate.Role{}
 	for _, a := range f.args {
-		s.Properties[a.name] = property{a.doc, "string"}
-		s.Required = append(s.Required, a.name)
+		s.Properties[a.name] = property{a.doc, a.kind}
+		if !a.optional {
+			s.Required = append(s.Required, a.name)
+		}
 		roles[a.name] = a.role
 	}
 	j, err := json.Marshal(s)

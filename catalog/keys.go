@@ -99,7 +99,7 @@ func toolShape() *shape {
 
 func runShape() *shape {
 	element := &shape{kind: text, most: 64 << 10}
-	command := listOf(`The program, by its absolute path in the sandbox, and its arguments. An element "{NAME}" is filled by that argument, whatever it holds; never a shell. "{{NAME}}" is the literal text {NAME}.`, element, 1000)
+	command := listOf(`The program, by its absolute path in the sandbox, and its arguments. An element "{NAME}" is filled by that argument, whatever it holds; never a shell, and never a part of an element. "\{NAME}" is the literal text {NAME}.`, element, 1000)
 	command.least, command.what = 1, "the first element is the program"
 	interpreter := func(what string) *shape {
 		return formed("The interpreter: an absolute path, or one that begins with ./ or ~/. Left out is the first "+what+" on PATH.", `^(/|\./|~/)`, "a path that begins with /, ./ or ~/")
@@ -107,7 +107,7 @@ func runShape() *shape {
 	s := group("What the guest is; exactly one.",
 		may("exec", group("One program for each call.",
 			must("command", command),
-			may("stdin", formed("The argument that is its standard input.", `^\{[A-Za-z0-9_.-]+\}$`, `one argument, as in "{text}"`)),
+			may("stdin", formed("The argument that is its standard input.", `^\{[^{}]+\}$`, `one argument, as in "{text}"`)),
 			may("result", word("What standard output is.", "text", "json")))),
 		may("python", group("The argument code, run by Python 3.",
 			may("interpreter", interpreter("python3")),

@@ -61,7 +61,7 @@ func (b *builder) target(p *profile, n *yaml.Node, key string, all *yaml.Node) {
 	case len(at) > maxAt:
 		b.add(n, key, "is too long")
 		return
-	case at == "/" || at == "/tmp":
+	case at == "/" || at == "/tmp" || strings.HasPrefix(at, "/."):
 		b.add(n, key, "%s is the sandbox's own; choose a folder such as /work", shown(at))
 		return
 	}

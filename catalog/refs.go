@@ -40,7 +40,7 @@ func (b *builder) references(t *casemate.Tool) []string {
 	}
 	if t.Run.Exec != nil {
 		for _, e := range t.Run.Exec.Command {
-			arg, text := Element(e)
+			arg, text := casemate.Element(e)
 			if arg != "" || strings.ContainsRune(text, 0) || len(text) > maxAt {
 				continue
 			}

@@ -1,0 +1,27 @@
+package casemate
+
+import "strings"
+
+// Element reads one element of Exec.Command, or Exec.Stdin: the name of the
+// argument that fills it, or its literal text. "{name}", with nothing beside
+// it and no brace inside, is an argument; "\{name}" is the literal text
+// {name}. Everything else is literal as it stands: an argument never fills a
+// part of an element.
+func Element(s string) (argument, literal string) {
+	if inner, ok := braced(s); ok {
+		return inner, ""
+	}
+	if escaped, ok := strings.CutPrefix(s, `\`); ok {
+		if _, ok := braced(escaped); ok {
+			return "", escaped
+		}
+	}
+	return "", s
+}
+
+func braced(s string) (string, bool) {
+	if len(s) < 3 || s[0] != '{' || s[len(s)-1] != '}' || strings.ContainsAny(s[1:len(s)-1], "{}") {
+		return "", false
+	}
+	return s[1 : len(s)-1], true
+}
