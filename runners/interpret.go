@@ -26,7 +26,7 @@ func Interpret(conn *os.File, g plan.Guest, program string) error {
 }
 
 func interpret(s *server, argv []string) error {
-	unix.CloseOnExec(int(s.conn.Fd()))
+	private(s.conn)
 	var err error
 	if s.reap, err = newReaper(); err != nil {
 		return err
@@ -132,7 +132,10 @@ func (i *interpreter) answer(f guest.Frame) (bool, error) {
 // last of the call. What had been printed before it goes first.
 func (i *interpreter) frame() (bool, error) {
 	f, err := guest.Read(i.pipe, guest.MaxReply)
-	if err != nil {
+	switch {
+	case errors.Is(err, guest.ErrProtocol):
+		return false, err
+	case err != nil:
 		i.closed()
 		return false, nil
 	}

@@ -28,6 +28,7 @@ import (
 	_ "embed"
 	"errors"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -65,21 +66,23 @@ func Command(g plan.Guest, program string) []string {
 // one call where g does not serve a session. It blocks meanwhile, and waits
 // for every child of this process.
 func Serve(conn *os.File, g plan.Guest) error {
-	unix.CloseOnExec(int(conn.Fd()))
-	s := &server{conn: conn, guest: g, out: outFolder}
-	if g.Runner != "files" {
+	return serve(&server{conn: conn, guest: g, out: outFolder})
+}
+
+func serve(s *server) error {
+	private(s.conn)
+	switch s.guest.Runner {
+	case "files":
+	case "exec", "shell":
 		var err error
 		if s.reap, err = newReaper(); err != nil {
 			return err
 		}
-	}
-	switch g.Runner {
-	case "exec", "shell", "files":
 	default:
-		return errors.New("unknown runner " + g.Runner)
+		return errors.New("unknown runner " + s.guest.Runner)
 	}
-	ready := []guest.Pair{{Key: "version", Value: "1"}, {Key: "runtime", Value: g.Runner}}
-	if err := guest.Write(conn, guest.Frame{Type: guest.Ready, Body: guest.AppendPairs(nil, ready)}); err != nil {
+	ready := []guest.Pair{{Key: "version", Value: strconv.Itoa(guest.Version)}, {Key: "runtime", Value: s.guest.Runner}}
+	if err := guest.Write(s.conn, guest.Frame{Type: guest.Ready, Body: guest.AppendPairs(nil, ready)}); err != nil {
 		return err
 	}
 	for {
@@ -91,10 +94,17 @@ func Serve(conn *os.File, g plan.Guest) error {
 		if err := s.answer(args); err != nil {
 			return hungUp(err)
 		}
-		if !g.Session {
+		if !s.guest.Session {
 			return nil
 		}
 	}
+}
+
+// private sees to it that no program that is started inherits a descriptor
+// of this process, whatever was open.
+func private(conn *os.File) {
+	unix.CloseOnExec(int(conn.Fd()))
+	unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC) // Linux 5.11
 }
 
 // A server answers the calls of one guest.
