@@ -1,0 +1,152 @@
+package linux
+
+import (
+	"math"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// An Error says which operation failed, on what, and why.
+type Error struct {
+	Op  string
+	Err error
+}
+
+func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// failed is an Error, or nil if errno is 0.
+func failed(op string, errno syscall.Errno) error {
+	if errno == 0 {
+		return nil
+	}
+	return &Error{Op: op, Err: errno}
+}
+
+func prctlAll(op string, option, arg2, arg3 uintptr) error {
+	_, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, option, arg2, arg3, 0, 0, 0)
+	return failed(op, errno)
+}
+
+// NoNewPrivs makes sure that no program which this process starts gains
+// anything by its set-user-ID bit or its file capabilities.
+func NoNewPrivs() error {
+	return prctlAll("set no_new_privs", unix.PR_SET_NO_NEW_PRIVS, 1, 0)
+}
+
+// NotDumpable closes /proc/self to processes of the same user, refuses their
+// ptrace and leaves no core. It lasts until the next execve, so whoever is
+// started does it again.
+func NotDumpable() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return &Error{Op: "set non-dumpable", Err: err}
+	}
+	return nil
+}
+
+// CloseRange closes every descriptor from first up. The Go runtime holds
+// descriptors of its own once it has waited for one, and dies without them:
+// only a program that has not may close below them.
+func CloseRange(first int) error {
+	return closeRange(first, 0)
+}
+
+// CloseRangeOnExec marks every descriptor from first up, so that none of them
+// outlives the next execve.
+func CloseRangeOnExec(first int) error {
+	return closeRange(first, unix.CLOSE_RANGE_CLOEXEC)
+}
+
+func closeRange(first int, flags uint) error {
+	if first < 0 {
+		return &Error{Op: "close_range", Err: unix.EINVAL}
+	}
+	if err := unix.CloseRange(uint(first), math.MaxUint32, flags); err != nil {
+		return &Error{Op: "close_range", Err: err}
+	}
+	return nil
+}
+
+// Rlimits are the limits of one process and of what it starts, each set as the
+// soft and as the hard limit. Every field counts: zero is none.
+type Rlimits struct {
+	NoFile uint64 // open descriptors
+	FSize  uint64 // bytes of one file
+	NProc  uint64 // threads of this user in this user namespace
+	Core   uint64 // bytes of a core dump
+}
+
+// Apply sets them. A limit above the hard limit of this process is an error.
+func (l Rlimits) Apply() error {
+	for _, r := range []struct {
+		name     string
+		resource int
+		limit    uint64
+	}{
+		{"core", unix.RLIMIT_CORE, l.Core},
+		{"fsize", unix.RLIMIT_FSIZE, l.FSize},
+		{"nproc", unix.RLIMIT_NPROC, l.NProc},
+		{"nofile", unix.RLIMIT_NOFILE, l.NoFile},
+	} {
+		// Of package syscall, which then does not give a program that it
+		// starts the limit of descriptors back which this process began with.
+		if err := syscall.Setrlimit(r.resource, &syscall.Rlimit{Cur: r.limit, Max: r.limit}); err != nil {
+			return &Error{Op: "set rlimit " + r.name, Err: err}
+		}
+	}
+	return nil
+}
+
+// NoKeyring gives every thread a new, empty session keyring in place of the
+// one that the process inherited, with the keys that its user put there. On a
+// kernel without keyrings it does nothing.
+//
+// A thread that joins a keyring without a name gets one of its own, and
+// AllThreadsSyscall ends a process whose threads got different answers. So one
+// keyring is made under a name that nobody can guess, held by this thread while
+// all threads join it, and its door is shut again.
+func NoKeyring() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var b [16]byte
+	if n, err := unix.Getrandom(b[:], 0); err != nil || n != len(b) {
+		return &Error{Op: "name session keyring", Err: unix.EIO}
+	}
+	name := "casemate"
+	for _, x := range b {
+		name += "-" + strconv.Itoa(int(x))
+	}
+	id, err := unix.KeyctlJoinSessionKeyring(name)
+	if err == unix.ENOSYS {
+		return nil
+	}
+	if err != nil {
+		return &Error{Op: "make session keyring", Err: err}
+	}
+	const closed = 0x3f000000 // the possessor everything, nobody else anything
+	const search = 0x00080000 // the owner may find it by its name
+	if err := unix.KeyctlSetperm(id, closed|search); err != nil {
+		return &Error{Op: "open session keyring", Err: err}
+	}
+	if _, err := unix.KeyctlInt(unix.KEYCTL_LINK, id, unix.KEY_SPEC_THREAD_KEYRING, 0, 0); err != nil {
+		return &Error{Op: "hold session keyring", Err: err}
+	}
+	// A thread that has the keyring already is answered 0 and not its number:
+	// this one leaves it first.
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil {
+		return &Error{Op: "leave session keyring", Err: err}
+	}
+	if err := joinKeyringAll(name); err != nil {
+		return err
+	}
+	if _, err := unix.KeyctlInt(unix.KEYCTL_UNLINK, id, unix.KEY_SPEC_THREAD_KEYRING, 0, 0); err != nil {
+		return &Error{Op: "release session keyring", Err: err}
+	}
+	if err := unix.KeyctlSetperm(id, closed); err != nil {
+		return &Error{Op: "close session keyring", Err: err}
+	}
+	return nil
+}
