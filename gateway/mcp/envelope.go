@@ -128,8 +128,7 @@ func parse(data []byte) (msgs []*message, batch bool, _ *fault) {
 	for _, r := range raw {
 		m, f := parseOne(r)
 		if f != nil {
-			f.nothing = false
-			return nil, true, f
+			return nil, true, &fault{code: f.code, why: f.why + " (so nothing of the batch was done)"}
 		}
 		if m.request() {
 			if ids[string(m.id)] {
@@ -150,7 +149,11 @@ func invalid(id json.RawMessage, format string, a ...any) *fault {
 func parseOne(raw json.RawMessage) (*message, *fault) {
 	top, err := object(raw, messageKeys)
 	if err != nil {
-		return nil, invalid(nil, "the message: %v", err)
+		f := invalid(nil, "the message: %v", err)
+		if id := top["id"]; id != nil && validID(id) {
+			f.id = id
+		}
+		return nil, f
 	}
 	m := &message{raw: raw}
 	if id, ok := top["id"]; ok {
@@ -220,7 +223,7 @@ func (m *message) readParams(raw json.RawMessage) *fault {
 }
 
 // object decodes raw, which must be an object; a key that only folds to one
-// of known is an error.
+// of known is an error, with the object.
 func object(raw json.RawMessage, known map[string]string) (map[string]json.RawMessage, error) {
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &m); err != nil || m == nil {
@@ -228,7 +231,7 @@ func object(raw json.RawMessage, known map[string]string) (map[string]json.RawMe
 	}
 	for key := range m {
 		if right, ok := known[gateway.Fold(key)]; ok && key != right {
-			return nil, fmt.Errorf("the key %.64q must be written %q", key, right)
+			return m, fmt.Errorf("the key %.64q must be written %q", key, right)
 		}
 	}
 	return m, nil

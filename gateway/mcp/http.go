@@ -103,6 +103,9 @@ func (h *handler) agree(head http.Header, msgs []*message, batch bool) *fault {
 	}
 	m := msgs[0]
 	if batch {
+		if version != "" && !batches(version) {
+			return invalid(nil, "batches ended with protocol version 2025-03-26")
+		}
 		if head.Get("Mcp-Method") != "" || head.Get("Mcp-Name") != "" {
 			return mismatch(nil, "a batch has no Mcp-Method and no Mcp-Name")
 		}
