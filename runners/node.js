@@ -46,7 +46,12 @@ function send(kind, call, body = Buffer.alloc(0)) {
   head.write(kind, 'latin1');
   head.writeUInt32BE(call, 1);
   head.writeUInt32BE(body.length, 5);
-  writeAll(PIPE, Buffer.concat([head, body]));
+  try {
+    writeAll(PIPE, Buffer.concat([head, body]));
+  } catch (e) { // the code closed it
+    try { writeAll(2, Buffer.from(`casemate: descriptor ${PIPE}: ${e.message}\n`)); } catch {}
+    exit(1);
+  }
 }
 
 function receive(n) {
@@ -135,6 +140,7 @@ function script(code, filename) {
 let calls = 0;
 let call = null; // the number of the call in progress
 let settled = false; // its code has run to its end
+let value; // of its last expression
 let wrong; // text of a failed preload
 
 function begin() {
@@ -143,15 +149,16 @@ function begin() {
   call = head.readUInt32BE(1);
   calls++;
   settled = false;
+  value = undefined;
   process.exitCode = undefined;
   const code = argument(body, 'code');
   if (wrong !== undefined) return finish(1, wrong);
   if (code === undefined) return finish(2, 'the argument code is missing');
   const mine = call;
-  run(code, calls === 1 ? '<code>' : `<code ${calls}>`).then((value) => {
+  run(code, calls === 1 ? '<code>' : `<code ${calls}>`).then((v) => {
     if (call !== mine) return;
     settled = true;
-    if (value !== undefined) show(value);
+    value = v;
   }).catch((e) => {
     if (call === mine) finish(1, explain(e));
   });
@@ -161,15 +168,22 @@ async function run(code, name) {
   return script(code, name).runInThisContext();
 }
 
-function show(value) {
+function show(n) {
   const data = Buffer.from(util.inspect(value));
-  if (data.length <= MAX_REPLY) send('V', call, data);
+  if (data.length <= MAX_REPLY) send('V', n, data);
   else writeAll(1, Buffer.concat([data, Buffer.from('\n')])); // printed, and so counted, as output is
 }
 
 function finish(status, failure) {
   const n = call;
   call = null;
+  if (failure === undefined && value !== undefined) {
+    try {
+      show(n);
+    } catch (e) { // its own inspection failed
+      [status, failure] = [1, explain(e)];
+    }
+  }
   if (failure !== undefined) send('X', n, Buffer.from(failure));
   const body = Buffer.alloc(4);
   body.writeUInt32BE(status & 0xff);
