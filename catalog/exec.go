@@ -37,6 +37,7 @@ func (b *builder) exec(n *yaml.Node, key string, p *parameters, tool string) *ca
 		switch {
 		case i == 0 && (arg != "" || !path.IsAbs(literal) || path.Clean(literal) != literal):
 			b.add(e, at, "%s is not a clean absolute path in the sandbox, which the program must be", shown(e.Value))
+			used[arg] = true // one mistake, said once
 		case arg != "":
 			use(e, at, arg, true)
 		default:

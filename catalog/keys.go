@@ -24,7 +24,7 @@ func count(doc string, min, max float64) *shape {
 	return &shape{kind: integer, doc: doc, min: min, max: max}
 }
 
-func flag(doc string) *shape { return &shape{kind: boolean, doc: doc} }
+func choice(doc string) *shape { return &shape{kind: boolean, doc: doc} }
 
 func size(doc string) *shape {
 	return &shape{kind: either, doc: doc, alts: []*shape{
@@ -140,7 +140,7 @@ func securityShape() *shape {
 		must("path", &shape{kind: text, doc: "On the host: absolute, beginning with ~/, or relative to the configuration's folder and in it.", most: 4096, least: 1}),
 		must("at", formed("In the sandbox: an absolute path.", absForm, "an absolute path")),
 		may("access", word("write includes read.", "read", "write")),
-		may("execute", flag("Programs in it may be run.")),
+		may("execute", choice("Programs in it may be run.")),
 		may("names", set("Protected names, such as .vscode, that may be written all the same.", &shape{kind: text, most: 255, least: 1}, 100)))
 	rule := group("One kind of request that is allowed.",
 		must("host", formed("A host name.", `^[A-Za-z0-9*][A-Za-z0-9.*_-]{0,252}(:[0-9]{1,5})?$`, "a host name")),

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -192,8 +193,11 @@ func (b *builder) writeJSON(w *bytes.Buffer, n *yaml.Node, key string) {
 		}
 		w.WriteString(v)
 	case "!!str":
-		if plain && looksBoolean(v) {
+		switch {
+		case plain && looksBoolean(v):
 			b.add(n, key, "%s is true or false to some readers of YAML: put it in quotes", shown(v))
+		case plain && jsonNumber.MatchString(v): // too large for the YAML parser, which then calls it text
+			b.add(n, key, "%s %s", shown(v), cmp.Or(badNumber(v), "is too large a number"))
 		}
 		writeString(w, v)
 	default:

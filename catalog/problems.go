@@ -120,7 +120,7 @@ func nearest(s string, candidates []string) string {
 	for _, c := range candidates {
 		limit := min(2, max(1, len(c)/3))
 		d := distance(strings.ToLower(s), c)
-		if d <= limit && d < at {
+		if d <= limit && d < at && d < len(c) {
 			best, at = c, d
 		}
 	}

@@ -237,11 +237,13 @@ func (s *shape) checkObject(p *problems, n *yaml.Node, path string) {
 		names = append(names, f.name)
 	}
 	var chosen []*yaml.Node
+	meant := map[string]bool{} // by a key that is misspelt
 	for i := 0; i < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		j := slices.Index(names, k.Value)
 		if j < 0 {
 			why := maybe(k.Value, names)
+			meant[nearest(k.Value, names)] = true
 			if w := s.elsewhere[k.Value]; w != "" {
 				why = "; " + w
 			} else if why == "" && len(names) == 0 {
@@ -258,7 +260,7 @@ func (s *shape) checkObject(p *problems, n *yaml.Node, path string) {
 		s.fields[j].shape.check(p, v, join(path, k.Value))
 	}
 	for _, f := range s.fields {
-		if f.must && get(n, f.name) == nil {
+		if f.must && get(n, f.name) == nil && !meant[f.name] {
 			p.add(n, join(path, f.name), "is missing")
 		}
 	}
