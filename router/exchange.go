@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/casemate/casemate"
@@ -149,6 +150,10 @@ type reply struct {
 	status                         int32
 }
 
+func (rp *reply) empty() bool {
+	return len(rp.stdout)+len(rp.stderr)+len(rp.value)+len(rp.failure)+len(rp.files) == 0 && !rp.failed
+}
+
 type file struct {
 	name, mime string
 	data       string
@@ -192,7 +197,13 @@ func (g *live) converse(rp *reply, pairs []guest.Pair, limit int64) (err error) 
 		return fmt.Errorf("%w: %w", errUnsent, err)
 	}
 	rp.sent = time.Now()
-	return collect(g.in, number, limit, rp)
+	err = collect(g.in, number, limit, rp)
+	if errors.Is(err, syscall.ECONNRESET) && rp.empty() {
+		// A unix socket is reset, and not at its end, when its peer is gone
+		// and has not read all that was sent: a parked guest that was killed.
+		return fmt.Errorf("%w: %w", errUnsent, err)
+	}
+	return err
 }
 
 // collect reads the frames of one call up to Done. All that it keeps is

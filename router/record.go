@@ -28,7 +28,12 @@ func (k *call) finish(err error) {
 }
 
 // record keeps a receipt of the call; out is nil for the intent.
-func (k *call) record(event string, out *casemate.Outcome) error {
+func (k *call) record(event string, out *casemate.Outcome) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.New("a fault of the recorder")
+		}
+	}()
 	rc := casemate.Receipt{
 		Time: k.r.cfg.Now(), Event: event, Call: k.ID, Tool: k.Tool, Session: k.Session,
 		Backend: k.out.Backend, Args: k.args, Decision: k.out.Decision,

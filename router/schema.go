@@ -18,10 +18,11 @@ import (
 // The bounds of a schema and of one validation. A schema may come from a
 // hostile server, and arguments from a hijacked planner.
 const (
-	maxSchema      = 256 << 10       // bytes
-	maxValidation  = time.Second     //
-	maxPatternWork = int64(1) << 28  // bytes of a string times instructions of a pattern
-	schemaURL      = "mem:///schema" // base of the references within a schema
+	maxSchema      = 256 << 10      // bytes
+	maxValidation  = time.Second    //
+	maxPatternWork = int64(1) << 28 // bytes of a string times instructions of a pattern
+	schemaBase     = "mem:///"      // of the references within a schema
+	schemaURL      = schemaBase + "schema"
 )
 
 // A schema checks arguments. The validator that it uses cannot be
@@ -97,7 +98,7 @@ func compile(src []byte) (s *schema, err error) {
 // schemaError keeps what a reader can use, without the address that we gave
 // the document.
 func schemaError(err error) error {
-	return errors.New(cut(strings.ReplaceAll(err.Error(), schemaURL, ""), 500))
+	return errors.New(cut(strings.NewReplacer(schemaURL, "", schemaBase, "").Replace(err.Error()), 500))
 }
 
 // pattern compiles a regular expression (RE2: linear in the text) that bounds

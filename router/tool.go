@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +28,13 @@ type tool struct {
 // compile makes a tool; where old is the same tool, its schema is taken over.
 // A tool that no backend can confine is refused, and not an error.
 func (r *Router) compile(t *casemate.Tool, old *tool) (*tool, error) {
+	invalid := func(err error) (*tool, error) {
+		return nil, &casemate.Error{Op: "load", Tool: t.Name, Kind: casemate.Invalid,
+			Err: fmt.Errorf("parameters: %w", err), Fix: "write the parameters as one JSON Schema 2020-12 of an object, without references to other documents"}
+	}
+	if !json.Valid(t.Parameters) { // which has no digest
+		return invalid(errors.New("not JSON"))
+	}
 	n := &tool{Tool: t, digest: t.Digest(), profile: t.Security.WithDefaults()}
 	n.writes = slices.ContainsFunc(n.profile.Filesystem, func(m casemate.Mount) bool { return m.Access == casemate.Write })
 	if old != nil && old.digest == n.digest {
@@ -34,8 +42,7 @@ func (r *Router) compile(t *casemate.Tool, old *tool) (*tool, error) {
 	} else {
 		s, err := compile(t.Parameters)
 		if err != nil {
-			return nil, &casemate.Error{Op: "load", Tool: t.Name, Kind: casemate.Invalid,
-				Err: fmt.Errorf("parameters: %w", err), Fix: "write the parameters as one JSON Schema 2020-12 of an object, without references to other documents"}
+			return invalid(err)
 		}
 		n.schema = s
 	}
