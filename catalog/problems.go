@@ -18,7 +18,6 @@ const maxProblems = 20
 type problem struct {
 	line, column int
 	path, what   string
-	tool         casemate.ToolName
 }
 
 // problems collects the mistakes of one file.

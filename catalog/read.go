@@ -120,16 +120,20 @@ func (p *problems) syntax(err error) {
 func readJSON(p *problems, src []byte) *yaml.Node {
 	d := json.NewDecoder(bytes.NewReader(src))
 	d.UseNumber()
-	fail := func(err error) *yaml.Node {
-		i := d.InputOffset()
-		if s, ok := errors.AsType[*json.SyntaxError](err); ok {
-			i = max(s.Offset-1, 0)
+	start := 0 // of the token that is read
+	token := func() (json.Token, error) {
+		start = int(d.InputOffset())
+		for start < len(src) && strings.IndexByte(" \t\r\n,:", src[start]) >= 0 {
+			start++
 		}
+		return d.Token()
+	}
+	fail := func(err error) *yaml.Node {
 		msg := strings.TrimPrefix(err.Error(), "json: ")
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			i, msg = int64(len(src)), "the text ends too early"
+			msg = "the text ends too early"
 		}
-		p.add(at(src, int(min(i, int64(len(src))))), "", "not JSON: %s", visible(msg))
+		p.add(at(src, start), "", "not JSON: %s", visible(msg))
 		return nil
 	}
 	var value func(depth int) (*yaml.Node, error)
@@ -137,15 +141,11 @@ func readJSON(p *problems, src []byte) *yaml.Node {
 		if depth > maxDepth+1 { // one more, so that plain says it with its place
 			return nil, fmt.Errorf("nested deeper than %d", maxDepth)
 		}
-		i := int(d.InputOffset())
-		for i < len(src) && strings.IndexByte(" \t\r\n,:", src[i]) >= 0 {
-			i++
-		}
-		n := at(src, i)
-		t, err := d.Token()
+		t, err := token()
 		if err != nil {
 			return nil, err
 		}
+		n := at(src, start)
 		switch t := t.(type) {
 		case json.Delim:
 			n.Kind, n.Tag, n.Style = yaml.MappingNode, "!!map", yaml.FlowStyle
@@ -159,7 +159,7 @@ func readJSON(p *problems, src []byte) *yaml.Node {
 				}
 				n.Content = append(n.Content, c)
 			}
-			_, err = d.Token()
+			_, err = token()
 			return n, err
 		case string:
 			n.Kind, n.Tag, n.Style, n.Value = yaml.ScalarNode, "!!str", yaml.DoubleQuotedStyle, t
@@ -179,7 +179,7 @@ func readJSON(p *problems, src []byte) *yaml.Node {
 	if err != nil {
 		return fail(err)
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+	if _, err := token(); !errors.Is(err, io.EOF) {
 		if err == nil {
 			err = errors.New("something follows the value")
 		}
