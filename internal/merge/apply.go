@@ -207,22 +207,47 @@ func (a *applier) place(d *desk, n uint64, temp string, made entry, s Step) (con
 		if err = a.k.moveTo("old", number(n), d.fd, temp); err == nil {
 			return false, nil
 		}
-		conflict = err == unix.EBUSY
+		if conflict = err == unix.EBUSY; conflict {
+			err = nil
+		}
 	} else {
 		conflict = true
 	}
-	// Put it back.
-	if e := unix.Renameat2(d.fd, temp, d.fd, d.name, unix.RENAME_EXCHANGE); e == unix.ENOENT {
-		// Deleted in these microseconds: what was moved aside goes to left/.
-		return true, a.k.moveTo("left", temp, d.fd, temp)
-	} else if e != nil {
-		return conflict, e
+	raced, e := a.putBack(d, temp, made)
+	return conflict || raced, errors.Join(err, e)
+}
+
+// putBack takes an exchange back: what stands at the temporary name gets its
+// place again. Another program that keeps replacing the file meanwhile wins
+// with its last version; an earlier one of its own goes to left/, and then
+// raced is true.
+func (a *applier) putBack(d *desk, temp string, made entry) (raced bool, err error) {
+	placed := made
+	for range 16 {
+		theirs, err := statAt(d.fd, temp)
+		if err != nil {
+			return false, err
+		}
+		err = unix.Renameat2(d.fd, temp, d.fd, d.name, unix.RENAME_EXCHANGE)
+		if err == unix.ENOENT { // they deleted it: so it stays
+			break
+		}
+		if err != nil {
+			return false, err
+		}
+		got, err := statAt(d.fd, temp)
+		if err != nil {
+			return false, err
+		}
+		if got.ino == placed.ino {
+			if placed.ino == made.ino {
+				return false, nil
+			}
+			break
+		}
+		placed = theirs
 	}
-	if now, e := statAt(d.fd, temp); e == nil && now.ino != made.ino {
-		// And replaced in these microseconds: that version goes to left/.
-		return true, a.k.moveTo("left", temp, d.fd, temp)
-	}
-	return conflict, err
+	return true, a.k.moveTo("left", temp, d.fd, temp)
 }
 
 // rename gives from the name to, which must not exist.

@@ -136,6 +136,7 @@ func (k *keep) readJournal() ([]record, error) {
 	return decodeJournal(b)
 }
 
+// decodeJournal returns no record at all of a merge killed before its first.
 func decodeJournal(b []byte) ([]record, error) {
 	var recs []record
 	for len(b) > 0 {
@@ -152,7 +153,7 @@ func decodeJournal(b []byte) ([]record, error) {
 		}
 		recs, b = append(recs, rec), b[used+int(n):]
 	}
-	if len(recs) == 0 || recs[0].kind != recGrant {
+	if len(recs) > 0 && recs[0].kind != recGrant {
 		return nil, codec.ErrMalformed
 	}
 	return recs, nil

@@ -1,8 +1,6 @@
 package merge
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"strconv"
 	"strings"
 
@@ -35,10 +33,7 @@ func (k *keep) sitDown(host int, rel string) (*desk, error) {
 	if !k.swept[id] {
 		k.swept[id] = true
 		if flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
-			if err := k.sweep(fd); err != nil {
-				d.leave()
-				return nil, err
-			}
+			k.sweep(fd)
 		}
 	}
 	// A merge that sweeps holds the folder for a moment: wait for it. File
@@ -60,33 +55,46 @@ func flock(fd, how int) error {
 	}
 }
 
+const (
+	tempLen   = 32 // hexadecimal digits of a temporary name
+	hexDigits = "0123456789abcdef"
+)
+
 // tempName returns an unguessable temporary name.
 func tempName() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails
-	return TempPrefix + hex.EncodeToString(b[:])
+	var b [tempLen / 2]byte
+	for n := 0; n < len(b); { // up to 256 bytes it does not fail, nor come short, but for a signal
+		m, err := unix.Getrandom(b[n:], 0)
+		if err != nil && err != unix.EINTR {
+			panic("merge: bug: getrandom: " + err.Error())
+		}
+		n += max(m, 0)
+	}
+	name := []byte(TempPrefix)
+	for _, c := range b {
+		name = append(name, hexDigits[c>>4], hexDigits[c&15])
+	}
+	return string(name)
 }
 
 func isTemp(name string) bool {
 	rest, ok := strings.CutPrefix(name, TempPrefix)
-	return ok && len(rest) == 32 && strings.Trim(rest, "0123456789abcdef") == ""
+	return ok && len(rest) == tempLen && strings.Trim(rest, hexDigits) == ""
 }
 
 // sweep moves what killed merges left in a folder to left/. It never deletes:
-// a merge killed between two renames may have left the host's own file.
-func (k *keep) sweep(fd int) error {
+// a merge killed between two renames may have left the host's own file. What
+// cannot be moved stays for the next merge.
+func (k *keep) sweep(fd int) {
 	names, err := list(fd, MaxEntries)
 	if err != nil {
-		return nil // too many to look through, or unreadable: nothing is swept
+		return // too many to look through, or unreadable
 	}
 	for _, name := range names {
 		if isTemp(name) {
-			if err := k.moveTo("left", name, fd, name); err != nil {
-				return err
-			}
+			k.moveTo("left", name, fd, name)
 		}
 	}
-	return nil
 }
 
 // moveTo moves the entry at name in dir to to in a folder of Keep, or copies

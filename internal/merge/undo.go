@@ -20,11 +20,13 @@ func Undo(keep, host int) ([]Change, error) {
 	if err != nil {
 		return nil, fail("undo", journalName, err)
 	}
-	u := &undoer{k: k, host: host, at: recs[0].path}
+	u := &undoer{k: k, host: host}
 	done := map[uint64]record{}
 	void := map[uint64]bool{}
 	for _, r := range recs {
 		switch r.kind {
+		case recGrant:
+			u.at = r.path
 		case recDone:
 			done[r.n] = r
 		case recVoid:
@@ -84,13 +86,13 @@ func (u *undoer) one(r, after record, known bool) {
 		}
 		err = u.uncreate(d, now, left, known)
 	case doChange:
-		if !known && r.old.untouched(now) {
+		if !known && r.old.body(now) { // killed before it did anything
 			return
 		}
 		err = u.unchange(d, r, now, left, known)
 	case doDelete:
 		did = Created
-		if !known && r.old.untouched(now) {
+		if !known && r.old.body(now) { // killed before it did anything
 			return
 		}
 		if !now.absent() {
