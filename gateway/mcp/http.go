@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"io"
 	"net/http"
 	"strings"
@@ -116,7 +115,7 @@ func (h *handler) agree(head http.Header, msgs []*message, batch bool) *fault {
 		}
 	} else if method := head.Get("Mcp-Method"); method != "" && method != m.method {
 		return mismatch(m.id, "Mcp-Method is not the method of the body")
-	} else if name, ok := decodeHeader(head.Get("Mcp-Name")); !ok || name != "" && name != m.name {
+	} else if name := head.Get("Mcp-Name"); name != "" && name != m.name {
 		return mismatch(m.id, "Mcp-Name is not the name in the body")
 	}
 	if v := m.version; v != "" && version != v {
@@ -134,17 +133,6 @@ func (h *handler) agree(head http.Header, msgs []*message, batch bool) *fault {
 		return invalid(m.id, "before version %s a request needs the Mcp-Session-Id that initialize gave", stateless)
 	}
 	return nil
-}
-
-// decodeHeader undoes the encoding of a header that is not plain ASCII.
-func decodeHeader(s string) (string, bool) {
-	in, ok := strings.CutPrefix(s, "=?base64?")
-	if !ok {
-		return s, true
-	}
-	in, ok = strings.CutSuffix(in, "?=")
-	b, err := base64.StdEncoding.DecodeString(in)
-	return string(b), ok && err == nil
 }
 
 func mismatch(id []byte, why string) *fault {

@@ -66,6 +66,7 @@ type lineConn struct {
 
 	mu       sync.Mutex
 	inFlight map[jsonrpc.ID]*batch // nil outside of a batch
+	writing  int                   // answers that left inFlight and are not sent yet
 	idle     chan struct{}         // non-nil: closed when nothing is in flight
 }
 
@@ -136,7 +137,7 @@ func (c *lineConn) drain() {
 	c.gone()
 	c.mu.Lock()
 	idle := make(chan struct{})
-	if len(c.inFlight) == 0 {
+	if len(c.inFlight) == 0 && c.writing == 0 {
 		close(idle)
 	} else {
 		c.idle = idle
@@ -230,7 +231,7 @@ func (c *lineConn) Write(_ context.Context, msg jsonrpc.Message) error {
 		return err
 	}
 	if ok {
-		defer c.finish(resp.ID)
+		defer c.written()
 		if data = c.collect(resp.ID, data); data == nil {
 			return nil
 		}
@@ -239,11 +240,14 @@ func (c *lineConn) Write(_ context.Context, msg jsonrpc.Message) error {
 }
 
 // collect returns what is to be sent now that the request of that id has its
-// answer: the answer, or its whole batch, or nil.
+// answer: the answer, or its whole batch, or nil. The id is free before the
+// client can see the answer, and use it again. written must follow.
 func (c *lineConn) collect(id jsonrpc.ID, answer []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.inFlight[id]
+	delete(c.inFlight, id)
+	c.writing++
 	if b == nil {
 		return answer
 	}
@@ -258,11 +262,11 @@ func (c *lineConn) collect(id jsonrpc.ID, answer []byte) []byte {
 	return all
 }
 
-func (c *lineConn) finish(id jsonrpc.ID) {
+func (c *lineConn) written() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.inFlight, id)
-	if c.idle != nil && len(c.inFlight) == 0 {
+	c.writing--
+	if c.idle != nil && len(c.inFlight) == 0 && c.writing == 0 {
 		close(c.idle)
 		c.idle = nil
 	}
