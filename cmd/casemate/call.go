@@ -71,7 +71,7 @@ func (a *app) callOnce(ctx context.Context, name string, pairs []string, file st
 	}
 	// The answer is there; the router ends in order, so that nothing is left
 	// of the sandbox when this process is gone.
-	h.stop(context.WithoutCancel(ctx))
+	h.stop()
 	return &out, nil
 }
 

@@ -36,7 +36,7 @@ const (
 	opStatus   = "status"   // → router.Status
 	opStop     = "stop"     // stopBody → stoppedBody
 	opReload   = "reload"   // reloadBody → {}
-	opShutdown = "shutdown" // → {} when no call is left
+	opShutdown = "shutdown" // → {} when no call is left; the router ends
 )
 
 type callBody struct {

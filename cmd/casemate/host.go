@@ -219,10 +219,16 @@ func relay(r io.ReadCloser, c *console) {
 	}
 }
 
-// stop ends the router in order, calls in flight and all, and kills what is
-// left at the deadline of ctx; then nothing of it is there.
-func (h *host) stop(ctx context.Context) {
+// stop ends the router in order: calls in flight finish, for ten seconds at
+// most, and are answered. Then nothing of it is there.
+func (h *host) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), drain+3*streamGrace)
+	defer cancel()
 	h.ctl.do(ctx, opShutdown, struct{}{}, nil)
+	select {
+	case <-h.exited:
+	case <-ctx.Done():
+	}
 	h.kill()
 }
 

@@ -68,12 +68,17 @@ func (a *app) commands() *cobra.Command {
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 		PersistentPreRun: func(*cobra.Command, []string) {
 			a.console.json = a.json
+			if len(a.without) > 0 {
+				a.note("sandboxes are made WITHOUT %s: this is a test", strings.Join(a.without, ", "))
+			}
 		},
 	}
 	root.SetOut(os.Stdout)
 	root.SetErr(os.Stderr)
 	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration `FILE` (default: $CASEMATE_CONFIG, ./casemate.yaml, then the user's)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.PersistentFlags().StringSliceVar(&a.without, "test-without", nil, "take walls away, to see that the demo notices")
+	root.PersistentFlags().MarkHidden("test-without")
 	root.AddCommand(
 		a.initCommand(), a.trustCommand(), a.serveCommand(), a.callCommand(), a.toolsCommand(), a.whyCommand(),
 		a.stopCommand(), a.poolCommand(), a.doctorCommand(), a.logCommand(), a.diffCommand(), a.undoCommand(),

@@ -83,7 +83,7 @@ type server struct {
 
 	ctx    context.Context // of everything that serves
 	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup // of everything that serves
+	wg     sync.WaitGroup // of the front ends
 
 	once sync.Once // shutdown
 }
@@ -118,7 +118,7 @@ func refused(in map[casemate.ToolName]*casemate.ErrorJSON) map[casemate.ToolName
 // client is gone, or something breaks; then it lets calls in flight finish,
 // for ten seconds at most.
 func (s *server) serve() error {
-	s.goServe(func() error { return s.connection(s.ctl, true) })
+	go s.connection(s.ctl, true)
 	next := uintptr(fdListeners)
 	listener := func() (net.Listener, error) {
 		f := os.NewFile(next, "listener")
@@ -145,6 +145,7 @@ func (s *server) serve() error {
 	}
 	<-s.ctx.Done()
 	s.shutdown()
+	s.ended()
 	if err := context.Cause(s.ctx); !errors.Is(err, errDone) {
 		return err
 	}
@@ -160,6 +161,16 @@ func (s *server) goServe(f func() error) {
 		}
 		s.cancel(err)
 	})
+}
+
+// ended waits for the front ends, which end with s.ctx.
+func (s *server) ended() {
+	all := make(chan struct{})
+	go func() { s.wg.Wait(); close(all) }()
+	select {
+	case <-all:
+	case <-time.After(2 * streamGrace): // one that is stuck in a write to its client ends with this process
+	}
 }
 
 // shutdown ends the router; it blocks until no sandbox is left.
@@ -329,7 +340,9 @@ func (p *peer) do(ctx context.Context, m message) (any, error) {
 		}
 		return struct{}{}, s.router.Reload(in.Tools, refused(in.Refused))
 	case opShutdown:
+		// First the calls, which are answered, and then the front ends.
 		s.shutdown()
+		s.cancel(errDone)
 		return struct{}{}, nil
 	}
 	return nil, &casemate.Error{Op: "control", Kind: casemate.Invalid, Err: errors.New("unknown request " + m.Op)}

@@ -83,9 +83,7 @@ func (a *app) serve(ctx context.Context, listen string) error {
 			}
 			// A second signal ends everything at once.
 			signal.Reset(syscall.SIGTERM, os.Interrupt)
-			ctx, cancel := context.WithTimeout(ctx, drain+drain/10)
-			defer cancel()
-			h.stop(ctx)
+			h.stop()
 			return nil
 		}
 	}
