@@ -18,6 +18,7 @@ import (
 // everything in the sandbox, when the spawner's end of the connection does.
 func inside() int {
 	runtime.GOMAXPROCS(2)
+	os.WriteFile("/proc/self/comm", []byte("casemate-init"), 0) // it was started as /proc/self/exe
 	setup := os.NewFile(contain.SetupFD, "setup")
 	unix.CloseOnExec(contain.SetupFD)
 	unix.CloseOnExec(contain.GuestFD)

@@ -42,7 +42,14 @@ func limits(processes, disk int64) error {
 	if err != nil {
 		return err
 	}
-	l := linux.Rlimits{NoFile: 4096, FSize: uint64(disk), NProc: uint64(processes) + uint64(len(tasks)), Core: 0}
+	l := linux.Rlimits{NoFile: 4096, FSize: uint64(disk), NProc: uint64(processes) + uint64(len(tasks))}
+	for resource, n := range map[int]*uint64{unix.RLIMIT_NOFILE: &l.NoFile, unix.RLIMIT_FSIZE: &l.FSize, unix.RLIMIT_NPROC: &l.NProc} {
+		var have unix.Rlimit
+		if err := unix.Getrlimit(resource, &have); err != nil {
+			return os.NewSyscallError("getrlimit", err)
+		}
+		*n = min(*n, have.Max) // a user may have been given less
+	}
 	return l.Apply()
 }
 

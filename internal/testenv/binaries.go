@@ -69,6 +69,27 @@ func Binaries(t testing.TB) Built {
 	return b
 }
 
+// Program builds a package of this module, named from its root, as a static
+// program alone in a folder that everyone may read, and returns the folder.
+// It too is called before AsUser.
+func Program(t testing.TB, pkg string) string {
+	t.Helper()
+	dir := filepath.Join(Binaries(t).Dir, filepath.Base(pkg)+".d")
+	if exists(filepath.Join(dir, filepath.Base(pkg))) {
+		return dir
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := compile(filepath.Join(dir, filepath.Base(pkg)), module+"/"+pkg, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func builtIn(dir string) Built {
 	return Built{dir, filepath.Join(dir, "casemate"), filepath.Join(dir, "casemate-init")}
 }
