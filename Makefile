@@ -1,0 +1,77 @@
+# make help lists the targets. CONTRIBUTING.md says when each is run.
+
+GO         ?= go
+VERSION    ?=
+FUZZTIME   ?= 30s
+SOAK       ?= 100000
+TESTFLAGS  ?= -timeout 14m
+
+MODULE      := github.com/casemate/casemate
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BUILD       := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+
+.DEFAULT_GOAL := build
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+# The init first: the command holds the digest of the init of its own build.
+.PHONY: build
+build: ## bin/casemate and bin/casemate-init
+	mkdir -p bin
+	$(BUILD) -ldflags '-s -w' -o bin/casemate-init ./cmd/casemate-init
+	digest=$$(sha256sum bin/casemate-init) && \
+	$(BUILD) -ldflags "-s -w -X main.initDigest=$${digest%% *} -X main.buildVersion=$(VERSION)" -o bin/casemate ./cmd/casemate
+
+.PHONY: demo
+demo: build ## an honest and a hijacked planner against real tools
+	bin/casemate demo
+
+# What the tests need beside Go: programs, and real MCP clients.
+.PHONY: needs
+needs: ## install what the tests need (as root), or say what is missing
+	.ci/needs
+	gateway/mcp/testdata/clients.sh .cache/clients
+
+.PHONY: test
+test: needs build ## vet, and every test
+	$(GO) vet ./...
+	$(GO) test $(TESTFLAGS) ./...
+
+# The import rules are tests of the root package.
+.PHONY: check
+check: needs build ## what must pass before a commit
+	@bad=$$(git ls-files -z --cached --others --exclude-standard -- '*.go' | xargs -0 -r sh -c 'for f; do test -e "$$f" && gofmt -l "$$f"; done; true' sh); \
+	if [ -n "$$bad" ]; then echo "gofmt -w these:"; echo "$$bad"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) test .
+	$(GO) test -race -timeout 30m ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+		echo "$${pkg#$(MODULE)/} $$target"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	done; done
+
+.PHONY: soak
+soak: build ## SOAK (100000) sandboxes made and killed at random; nothing may be left
+	CASEMATE_SOAK=$(SOAK) $(GO) test -count 1 -timeout 0 -run Soak -v ./sandbox/...
+
+.PHONY: bench
+bench: build ## the cost of a sandbox beside bwrap, and of the router
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: docs
+docs: build ## write again the schema and the reference of the command line
+	bin/casemate schema > schema/casemate.schema.json.new
+	mv schema/casemate.schema.json.new schema/casemate.schema.json
+	.ci/reference bin/casemate > docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin .cache
