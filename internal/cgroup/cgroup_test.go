@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/testenv"
 )
 
 // TestMain is also the child that the tests put into groups.
 func TestMain(m *testing.M) {
 	switch os.Getenv("CASEMATE_CGROUP_CHILD") {
 	case "":
-		os.Exit(m.Run())
+		os.Exit(testenv.Main(m))
 	case "memory": // at most 128 MiB, in steps
 		wait()
 		var all [][]byte
@@ -91,15 +93,6 @@ func TestMain(m *testing.M) {
 		}
 		own, _ := os.ReadFile("/proc/self/cgroup")
 		os.Stdout.Write(own)
-	case "probe":
-		h := Probe()
-		for _, c := range []string{Memory, CPU, Processes, Freezer} {
-			state, why, fix := h.Control(c)
-			os.Stdout.WriteString(c + "\t" + state + "\t" + why + "\t" + fix + "\n")
-		}
-		_, err := h.Create("x", Limits{Memory: 1 << 20}, never)
-		var missing *Missing
-		os.Stdout.WriteString(strconv.FormatBool(errors.As(err, &missing)))
 	}
 	os.Exit(0)
 }
@@ -112,16 +105,13 @@ func wait() {
 
 func never(string) bool { return false }
 
-// host skips where this user has no cgroups at all, which Probe itself says.
+// host skips where this user has no cgroups, which Probe itself says.
 func host(t *testing.T, controls ...string) Host {
 	t.Helper()
 	h := Probe()
 	for _, c := range controls {
-		if state, why, _ := h.Control(c); state != "on" {
-			if strings.Contains(os.Getenv("CASEMATE_REQUIRE"), "process") && os.Geteuid() == 0 {
-				t.Fatalf("%s is required: %s", c, why)
-			}
-			t.Skipf("%s: %s", c, why)
+		if state, why, fix := h.Control(c); state != "on" {
+			testenv.Require(t, "process/"+c, &testenv.Unsupported{What: c, Why: why, Fix: fix})
 		}
 	}
 	return h
@@ -327,7 +317,7 @@ func only1(t *testing.T, h Host) Host {
 	own, _ := os.ReadFile("/proc/self/cgroup")
 	p := probe1("freezer", locate("freezer", h.mounts, parseOwn(string(own))))
 	if p.why != "" {
-		t.Skip(p.why)
+		testenv.Require(t, "cgroup-v1", &testenv.Unsupported{What: "the freezer of version 1", Why: p.why, Fix: p.fix})
 	}
 	places := map[string]place{Freezer: p}
 	for c, q := range h.places {
@@ -438,7 +428,15 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 		t.Fatalf("%#v", err)
 	}
 	// What was made before is not left.
-	if _, err := os.Stat(h.places[Memory].own.path + "/" + h.mark + "-missing"); !errors.Is(err, os.ErrNotExist) {
+	own := h.places[Memory].own
+	if own == nil {
+		base, err := h.v2.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		own = &base
+	}
+	if _, err := os.Stat(own.path + "/" + h.mark + "-missing"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("left: %v", err)
 	}
 	var asked []string
@@ -468,7 +466,7 @@ func TestRefusedLimit(t *testing.T) {
 func TestSpawnerMovesItself(t *testing.T) {
 	h := host(t, Freezer)
 	if !h.places[Freezer].v2 {
-		t.Skip("no version 2 here")
+		testenv.Require(t, "cgroup-v2", &testenv.Unsupported{What: "cgroup version 2", Why: h.v2.why[""]})
 	}
 	for _, stranger := range []bool{false, true} {
 		d := filepath.Join(h.v2.parent, "test-casemate-"+strconv.Itoa(os.Getpid()))
@@ -517,37 +515,20 @@ func TestSpawnerMovesItself(t *testing.T) {
 }
 
 func TestOrdinaryUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can become another user")
-	}
-	exe, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "cgroup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	os.Chmod(dir, 0o755)
-	if err := os.WriteFile(dir+"/child", exe, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command(dir + "/child")
-	c.Env = []string{"CASEMATE_CGROUP_CHILD=probe"}
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
-	out, err := c.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(string(out), "\n")
-	if len(lines) != 5 || lines[4] != "true" {
-		t.Fatalf("%q", out)
-	}
-	for _, line := range lines[:4] {
-		f := strings.Split(line, "\t")
-		if f[1] != "missing" || !strings.Contains(f[2], "/sys/fs/cgroup") || !strings.Contains(f[2], ": ") || f[3] == "" {
-			t.Errorf("%q", line)
+	testenv.AsUser(t, func(t *testing.T) {
+		h := Probe()
+		for _, c := range []string{Memory, CPU, Processes, Freezer} {
+			state, why, fix := h.Control(c)
+			if state == "on" { // a host that delegates
+				continue
+			}
+			if state != "missing" || !strings.Contains(why, "/sys/fs/cgroup") || !strings.Contains(why, ": ") || fix == "" {
+				t.Errorf("%s: %q, %q, %q", c, state, why, fix)
+			}
+			_, err := h.Create("x", Limits{Memory: 1 << 20, MilliCPU: 100, Processes: 9}, func(x string) bool { return x != c })
+			if missing, ok := errors.AsType[*Missing](err); c != Freezer && (!ok || missing.Control != c || missing.Why != why || missing.Fix != fix) {
+				t.Errorf("%s: Create: %#v", c, err)
+			}
 		}
-	}
+	})
 }
