@@ -78,7 +78,7 @@ func TestExec(t *testing.T) {
 		{"environment", template("/usr/bin/env"), nil, wanted{stdout: "A=b\n"}},
 		{"no standard input", template("/bin/cat"), nil, wanted{}},
 		{"descriptors", template("/bin/ls", "/proc/self/fd"), nil, wanted{stdout: "0\n1\n2\n3\n"}}, // 3 is ls's own
-		{"a session of its own", template("/bin/sh", "-c", `set -- $(cat /proc/self/stat); [ "$6" = "$$" ] && echo leader`), nil, wanted{stdout: "leader\n"}},
+		{"a session of its own", template("/bin/sh", "-c", `set -- $(cat /proc/self/stat); [ "$6" = "$4" ] && echo leader`), nil, wanted{stdout: "leader\n"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := plan.Guest{Runner: "exec", Command: c.template, Cwd: "/"}
@@ -127,9 +127,23 @@ func TestExecBackgroundChild(t *testing.T) {
 	}
 }
 
+// All that the main process wrote arrives, though more than one frame of it
+// was still in the pipe when it ended.
+func TestExecLastWords(t *testing.T) {
+	python := pythons(t)[0]
+	p := start(t, plan.Guest{Runner: "exec", Command: template(python, "-c", "import fcntl, os\nfor fd in 1, 2: fcntl.fcntl(fd, 1031, 1 << 20)\nos.write(1, b'o' * 900000)\nos.write(2, b'e' * 900000)\nif os.fork() == 0: os.execv('/bin/sleep', ['sleep', '20'])")})
+	p.send()
+	time.Sleep(500 * time.Millisecond) // meanwhile the runner cannot send it all
+	r := p.reply()
+	if len(r.stdout) != 900000 || len(r.stderr) != 900000 || r.took > 10*time.Second {
+		t.Errorf("%d and %d bytes after %v", len(r.stdout), len(r.stderr), r.took)
+	}
+}
+
 // A background child that never stops writing does not hold the call either.
 func TestExecBackgroundFlood(t *testing.T) {
 	p := start(t, plan.Guest{Runner: "shell"})
+	p.slow = time.Millisecond // the pipe is full whenever the runner looks
 	r := p.call("command", "yes & sleep 0.2; echo main")
 	if r.took > 10*time.Second || r.status != 0 {
 		t.Errorf("status %d after %v", r.status, r.took)

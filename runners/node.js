@@ -84,13 +84,17 @@ function output(fd) {
   const s = new Writable({
     autoDestroy: false, emitClose: false,
     write(chunk, encoding, done) {
-      try { writeAll(fd, chunk); done(); } catch (e) { done(e); }
+      try {
+        writeAll(fd, chunk);
+      } catch (e) {
+        if (e.code === 'EPIPE') exit(1); // nobody is there any more
+      } // else the code closed it, and what it prints is lost
+      done();
     },
     destroy(e, done) { done(e); },
   });
   s.fd = fd;
   s._type = 'pipe';
-  s.on('error', () => {}); // closed by the code
   return s;
 }
 

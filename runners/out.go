@@ -44,7 +44,7 @@ type collector struct {
 	*server
 	left           int64
 	files, entries int
-	tooMany, noted bool
+	tooMany        bool
 }
 
 func (c *collector) folder(rel string, depth int) error {

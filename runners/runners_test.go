@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,8 +19,9 @@ import (
 	"github.com/casemate/casemate/internal/plan"
 )
 
-// The tests speak with a runner in a process of its own, as the router does;
-// that process adopts orphans as the first one of a sandbox does.
+// The tests speak with a runner as the router does. It is the first process
+// of a process namespace, as in a sandbox: it adopts orphans, and when it
+// ends everything that it started does.
 func TestMain(m *testing.M) {
 	if os.Getenv("RUNNERS_TEST_GUEST") == "" {
 		os.Exit(m.Run())
@@ -29,8 +31,6 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	s := &server{conn: os.NewFile(3, "router"), guest: g, out: os.Getenv("RUNNERS_TEST_OUT")}
 	if program := os.Getenv("RUNNERS_TEST_PROGRAM"); program != "" {
 		err = interpret(s, Command(g, program))
@@ -53,6 +53,7 @@ type peer struct {
 	stderr  strings.Builder
 	runtime string
 	calls   uint32
+	slow    time.Duration // before each frame is read
 	gone    chan struct{}
 }
 
@@ -105,8 +106,14 @@ func launch(t *testing.T, g plan.Guest) *peer {
 		}
 		p.cmd.Env = append(p.cmd.Env, "RUNNERS_TEST_PROGRAM="+program)
 	}
-	p.cmd.ExtraFiles = []*os.File{theirs}
+	// The second is one that no program may inherit: nobody closed it.
+	p.cmd.ExtraFiles = []*os.File{theirs, os.Stderr}
 	p.cmd.Stderr = &p.stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID, Pdeathsig: unix.SIGKILL}
+	if uid := os.Getuid(); uid != 0 {
+		p.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
+		p.cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +174,7 @@ func (p *peer) reply() reply {
 	began := time.Now()
 	var out, errs strings.Builder
 	for {
+		time.Sleep(p.slow)
 		f, err := guest.Read(p.conn, guest.MaxCall)
 		if err != nil {
 			p.wait()
