@@ -30,7 +30,7 @@ func readLine(r *bufio.Reader, buf []byte, limit int) (line, keep []byte, err er
 	long := false
 	for {
 		part, err := r.ReadSlice('\n')
-		if !long && len(buf)+len(part) <= limit+1 { // its end counts not
+		if !long && len(buf)+len(part) <= limit+len("\r\n") { // its end counts not
 			buf = append(buf, part...)
 		} else {
 			long = true
