@@ -1,3 +1,9 @@
+// The runtime is not to keep files of the cgroup open for the number of
+// processors: the router holds no descriptor that is not its own.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Casemate gives every tool that an AI agent may call a sandbox of its own.
 //
 // The command line is the operator's authority: it loads and trusts the
@@ -92,10 +98,15 @@ func (a *app) unknown(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	c.SuggestionsMinimumDistance = 3
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
 	fix := "see casemate --help"
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		fix = "did you mean casemate " + strings.Join(near, ", or casemate ") + "?"
+	if n := nearest(args[0], names); n != "" {
+		fix = "did you mean casemate " + n + "?"
 	}
 	return invalid("", fix, "unknown command %q", args[0])
 }

@@ -45,14 +45,14 @@ func routerMain(c *console) error {
 		return err
 	}
 	var s settings
-	b, err := io.ReadAll(os.NewFile(fdSettings, "settings"))
-	if err == nil {
+	f := os.NewFile(fdSettings, "settings")
+	b, err := io.ReadAll(f)
+	if err = errors.Join(err, f.Close()); err == nil {
 		err = json.Unmarshal(b, &s)
 	}
 	if err != nil {
 		return give(err)
 	}
-	os.NewFile(fdSettings, "settings").Close()
 	if err := confine(); err != nil {
 		return give(&casemate.Error{Op: "confine router", Kind: casemate.Unsupported, Err: err, Fix: "casemate doctor says what this host lacks"})
 	}

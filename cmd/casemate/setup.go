@@ -24,11 +24,16 @@ func (a *app) initCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := writeStarter(configName); err != nil {
+			here, err := filepath.Abs(configName)
+			if err != nil {
+				return invalid("init", "change to a folder that exists", "%w", err)
+			}
+			if err := writeStarter(here); err != nil {
 				return err
 			}
-			c, err := a.trust(own, configName)
+			c, err := a.trust(own, here)
 			if err != nil {
+				os.Remove(here) // it was made just now, and is of no use here
 				return err
 			}
 			if a.console.json {
@@ -49,9 +54,28 @@ func writeStarter(name string) error {
 		return &casemate.Error{Op: "init", Kind: casemate.Internal, Err: err, Fix: "change to a folder that you may write"}
 	}
 	_, err = f.Write(catalog.Starter())
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = makeGrants(name)
+	}
+	if err != nil {
 		os.Remove(name) // a starter cut short is none
 		return &casemate.Error{Op: "init", Kind: casemate.Internal, Err: err}
+	}
+	return nil
+}
+
+// makeGrants makes the folders beside the starter that it grants.
+func makeGrants(name string) error {
+	c, err := catalog.Parse(name, catalog.Starter(), catalog.Options{})
+	if err != nil {
+		return err
+	}
+	for _, t := range c.Tools {
+		for _, m := range t.Security.Filesystem {
+			if err := os.MkdirAll(m.Path, 0o755); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
