@@ -3,6 +3,7 @@ package router
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode"
 	"unicode/utf16"
@@ -183,9 +184,10 @@ func (d *decoder) array(depth int) (any, error) {
 				return nil, err
 			}
 		}
+		at := len(d.path)
 		v, err := d.value(depth)
-		if err != nil {
-			d.path = append(d.path, strconv.Itoa(len(a)))
+		if err != nil { // the step is only made where it is shown
+			d.path = slices.Insert(d.path, at, strconv.Itoa(len(a)))
 			return nil, err
 		}
 		a = append(a, v)

@@ -27,7 +27,7 @@ func TestDecode(t *testing.T) {
 		}
 	}
 	for in, word := range map[string]string{
-		`{"a":{"b":1,"B":2}}`: "a: byte 14: the keys", `{"ß":1,"ẞ":2}`: "case", `{"K":1,"K":2}`: "case", `{"σ":1,"ς":2}`: "case",
+		`{"a":{"b":1,"B":2}}`: "a: byte 15: the keys", `{"ß":1,"ẞ":2}`: "case", "{\"K\":1,\"\u212a\":2}": "case", `{"σ":1,"ς":2}`: "case",
 		`[1,]`: "value", `[,1]`: "value", `{,}`: "key", `{"a":1,}`: "key", `{"a"}`: "':'", `[1 2]`: "','", `1.`: "digit", `.5`: "value", `1e`: "digit", `+1`: "value",
 		`tru`: "value", `nullx`: "follows", "\ufeff{}": "value", `"\x"`: "escape", `"\u12"`: "hexadecimal", "\"\n\"": "control", `"a`: "end of a string", `"\`: "escape",
 		`[[1,"\ud800"]]`: "0/1: byte",
