@@ -12,6 +12,6 @@
 // Limits. A filter sees the numbers of a call and not what its pointers lead
 // to; where that matters a comment beside the rule says why the rest is
 // harmless. Landlock (ABI 7) knows nothing of stat, chmod, chown, utimes, unix
-// sockets by path, UDP or raw sockets: mounts, namespaces and seccomp hold
-// those.
+// sockets by path, MPTCP, UDP or raw sockets: mounts, namespaces and seccomp
+// hold those.
 package linux

@@ -1,4 +1,162 @@
 package linux
 
-// GuestFilter is the filter of guests, less the system calls in deny.
-func GuestFilter(deny []string) (Filter, error) { return Filter{}, nil }
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxDeny is how many system calls a profile can take away, and maxCallName how
+// long the name of one is.
+const (
+	MaxDeny     = 512
+	maxCallName = 64
+)
+
+// GuestFilter is the filter of guests: what bash, coreutils, CPython, Node, the
+// JVM, gcc, git, Go and Rust programs call, and nothing else. The calls in deny
+// are taken away too, and give EPERM; one that is not allowed anyway stays as it
+// is. A name that is no system call is an error with the nearest that is one,
+// and so is one without which no guest could start or end.
+//
+// What is not allowed gives EPERM, or ENOSYS where a program that is told so
+// takes another way; see guestRefused and guestAbsent. No call of a guest is
+// answered by ending it but one through a foreign interface.
+func GuestFilter(deny []string) (Filter, error) {
+	a, err := thisArch()
+	if err != nil {
+		return Filter{}, err
+	}
+	if err := checkDeny(deny); err != nil {
+		return Filter{}, err
+	}
+	return guestFilter(a, deny), nil
+}
+
+func checkDeny(deny []string) error {
+	if len(deny) > MaxDeny {
+		return &Error{Op: "deny " + strconv.Itoa(len(deny)) + " system calls, at most " + strconv.Itoa(MaxDeny), Err: unix.E2BIG}
+	}
+	for _, name := range deny {
+		switch {
+		case len(name) > maxCallName:
+			return &Error{Op: "deny a system call with a name of " + strconv.Itoa(len(name)) + " bytes", Err: unix.ENAMETOOLONG}
+		case !known(name):
+			return &Error{Op: "deny system call " + strconv.Quote(name) + ": there is none; the nearest is " + nearest(name), Err: unix.EINVAL}
+		case slices.Contains(strings.Fields(guestNeeds), name):
+			return &Error{Op: "deny system call " + name + ": no guest can start or end without it; leave it out", Err: unix.EINVAL}
+		}
+	}
+	return nil
+}
+
+// newSpaces are the bits by which clone makes namespaces. CLONE_NEWTIME stands
+// where that call keeps the signal, so it cannot be asked for.
+const newSpaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
+
+func guestFilter(a arch, deny []string) Filter {
+	allow, refuse, absent := act(unix.SECCOMP_RET_ALLOW), errno(unix.EPERM), errno(unix.ENOSYS)
+	decide := map[string]*decision{}
+	for _, list := range []struct {
+		names string
+		give  *decision
+	}{{guestAllowed, allow}, {guestRefused, refuse}, {guestAbsent, absent}} {
+		for _, name := range strings.Fields(list.names) {
+			decide[name] = list.give
+		}
+	}
+	for name, d := range guestChecked(allow, refuse, absent) {
+		decide[name] = d
+	}
+	for _, name := range deny {
+		if d := decide[name]; d != refuse && d != absent {
+			decide[name] = refuse
+		}
+	}
+	return a.filter(func(name string) *decision {
+		if d := decide[name]; d != nil {
+			return d
+		}
+		return absent
+	})
+}
+
+// guestChecked are the calls whose arguments decide.
+func guestChecked(allow, refuse, absent *decision) map[string]*decision {
+	invalid := errno(unix.EINVAL)
+
+	// A file with the set-user-ID or set-group-ID bit that a guest leaves in a
+	// write grant runs as its owner on the host. A guest can leave one without
+	// any capability, so the bits are refused in every argument that has a mode.
+	// Two ways have none to look at: openat2, which is absent, and
+	// security.capability set by setxattr, for which the kernel wants
+	// CAP_SETFCAP, which no guest has.
+	const setID = unix.S_ISUID | unix.S_ISGID
+	mode := func(n int) *decision { return on(arg(n), setID, allow, refuse, 0) }
+	// The mode of open is random unless the call can make a file.
+	const create = unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY
+	open := func(n int) *decision { return on(arg(n), create, allow, mode(n+1), 0) }
+	// Devices: the kernel lets everybody make the one numbered 0:0, with which
+	// an overlay marks what is removed.
+	node := func(n int) *decision {
+		return on(arg(n), unix.S_IFMT, refuse, mode(n), unix.S_IFCHR, unix.S_IFBLK)
+	}
+
+	return map[string]*decision{
+		"chmod": mode(1), "fchmod": mode(1), "fchmodat": mode(2), "fchmodat2": mode(2),
+		"creat": mode(1), "mkdir": mode(1), "mkdirat": mode(2),
+		"open": open(1), "openat": open(2),
+		"mknod": node(1), "mknodat": node(2),
+		"renameat2": on(arg(4), unix.RENAME_WHITEOUT, allow, invalid, 0), // makes such a device
+
+		"clone":       on(arg(0), newSpaces, allow, refuse, 0),
+		"socket":      guestSocket(allow, refuse),
+		"socketpair":  on(arg(0), whole, allow, errno(unix.EAFNOSUPPORT), unix.AF_UNIX),
+		"setsockopt":  sockopt(allow, refuse),
+		"ioctl":       on(arg(1), whole, refuse, allow, unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCSETD),
+		"personality": on(arg(0), whole, allow, refuse, 0, whole), // set to Linux, ask
+		"prctl":       on(arg(0), whole, allow, refuse, guestPrctl()...),
+		"arch_prctl":  on(arg(0), whole, allow, invalid, guestArchPrctl()...),
+		// A guest may confine itself further, but not answer the calls of its
+		// children itself: that is a way around what the filter looks at.
+		"seccomp": on(arg(0), whole,
+			on(arg(1), unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, allow, refuse, 0), allow, unix.SECCOMP_SET_MODE_FILTER),
+	}
+}
+
+// guestSocket lets the families that programs need through, with the protocols
+// that they have by default, so that no call loads or reaches another part of
+// the kernel. AF_VSOCK leads out of a network namespace to a hypervisor, AF_ALG
+// has written into the page cache (CVE-2026-31431), MPTCP passes Landlock's
+// rules for TCP.
+//
+// NETLINK_ROUTE is needed to list the network interfaces. The filter cannot see
+// a message that writes: the kernel refuses it, for it wants CAP_NET_ADMIN over
+// the network namespace, which belongs to the sandbox's user namespace, in
+// which the guest has no capability.
+func guestSocket(allow, refuse *decision) *decision {
+	const typeMask = 0xf // the rest are SOCK_NONBLOCK and SOCK_CLOEXEC
+	protocol := errno(unix.EPROTONOSUPPORT)
+	inet := &decision{ask: arg(1), mask: typeMask, otherwise: refuse, answers: []answer{
+		{unix.SOCK_STREAM, on(arg(2), whole, allow, protocol, 0, unix.IPPROTO_TCP)},
+		{unix.SOCK_DGRAM, on(arg(2), whole, allow, protocol, 0, unix.IPPROTO_UDP)},
+	}}
+	route := on(arg(1), typeMask, on(arg(2), whole, allow, protocol, unix.NETLINK_ROUTE), refuse, unix.SOCK_RAW, unix.SOCK_DGRAM)
+	return &decision{ask: arg(0), mask: whole, otherwise: errno(unix.EAFNOSUPPORT), answers: []answer{
+		{unix.AF_UNIX, on(arg(1), typeMask, allow, refuse, unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_SEQPACKET)},
+		{unix.AF_INET, inet}, {unix.AF_INET6, inet}, {unix.AF_NETLINK, route},
+	}}
+}
+
+// sockopt refuses the options that bring programs and protocol layers into the
+// kernel: classic and extended BPF on a socket, and TLS or another layer on TCP.
+func sockopt(allow, refuse *decision) *decision {
+	return &decision{ask: arg(1), mask: whole, otherwise: allow, answers: []answer{
+		{unix.SOL_SOCKET, on(arg(2), whole, refuse, allow,
+			unix.SO_ATTACH_FILTER, unix.SO_ATTACH_BPF, unix.SO_ATTACH_REUSEPORT_CBPF, unix.SO_ATTACH_REUSEPORT_EBPF)},
+		{unix.SOL_TCP, on(arg(2), whole, errno(unix.ENOPROTOOPT), allow, unix.TCP_ULP)},
+	}}
+}
