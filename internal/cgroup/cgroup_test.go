@@ -514,6 +514,40 @@ func TestSpawnerMovesItself(t *testing.T) {
 	}
 }
 
+// A group of version 2 alone takes a child from its first instruction on.
+func TestStartInto(t *testing.T) {
+	h := host(t, Freezer)
+	if !h.places[Freezer].v2 {
+		testenv.Require(t, "cgroup-v2", &testenv.Unsupported{What: "cgroup version 2", Why: h.v2.why[""]})
+	}
+	g := create(t, h, Limits{})
+	fd, ok := g.FD()
+	if !ok {
+		t.Fatal("no descriptor")
+	}
+	c := exec.Command("/bin/cat", "/proc/self/cgroup")
+	c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
+	out, err := c.Output()
+	if err != nil || !strings.Contains(string(out), "/"+g.name+"\n") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if h.places[Memory].why == "" && !h.places[Memory].v2 {
+		if _, ok := create1(t, h).FD(); ok {
+			t.Error("a descriptor for a group that is in version 1 too")
+		}
+	}
+}
+
+func create1(t *testing.T, h Host) *Group {
+	t.Helper()
+	g, err := h.Create("both", Limits{Memory: 32 << 20}, never)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.Remove() })
+	return g
+}
+
 func TestOrdinaryUser(t *testing.T) {
 	testenv.AsUser(t, func(t *testing.T) {
 		h := Probe()
