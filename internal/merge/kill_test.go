@@ -254,11 +254,19 @@ func TestEditorRace(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.g.Keep = fd
-		for _, c := range w.merge() {
+		steps, err := Plan(w.g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changes, err := Apply(w.g, steps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range changes {
 			switch c.Did {
-			case Changed: // the displaced version must be whole, in old/
-				b, _ := filepath.Glob(keep + "/old/*")
-				if len(b) != 1 {
+			case Changed: // what it displaced is what was planned on, and is in old/
+				var st unix.Stat_t
+				if old, _ := filepath.Glob(keep + "/old/*"); len(old) != 1 || unix.Stat(old[0], &st) != nil || st.Ino != steps[0].host.ino {
 					lost++
 				}
 			case Conflict:

@@ -196,6 +196,21 @@ for i in range(14):
 			t.Error(c.Why)
 		}
 	}
+	// The bound is on all folders together, on both sides.
+	for _, c := range []struct{ host, guest string }{
+		{"", `mkdir a b c d; touch a/1 a/2 b/1 b/2 c/1 c/2 d/1`},
+		{`mkdir -p d/a d/b; touch d/a/1 d/a/2 d/a/3 d/a/4 d/b/1 d/b/2 d/b/3 d/b/4 d/b/5`, `rm -r d`},
+		{`mkdir d; touch d/1 d/2 d/3 d/4 d/5 d/6 d/7 d/8 d/9 d/10`, `rm -r d; mkdir d`},
+	} {
+		w := newWorld(t, c.host)
+		w.guest(c.guest)
+		if _, err := plan(w.g, 10); err == nil || !strings.Contains(err.Error(), "too many") {
+			t.Errorf("%s: over the bound of entries: %v", c.guest, err)
+		}
+		if _, err := plan(w.g, 24); err != nil {
+			t.Error(err)
+		}
+	}
 	w = newWorld(t, "")
 	w.guest(`raw:python3 -c '
 import os

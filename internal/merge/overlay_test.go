@@ -243,7 +243,7 @@ func (w *world) onHost(script string) { w.t.Helper(); sh(w.t, w.host, script) }
 func (w *world) quiet() {
 	w.t.Helper()
 	sh(w.t, w.dir, `test "$(ls -A outside)" = canary; test "$(cat outside/canary)" = outside; test "$(ls -A home)" = work`)
-	sh(w.t, w.host, `! find . -name '`+TempPrefix+`*' | grep .; ! find . -perm /7000 | grep .`)
+	sh(w.t, w.host, `test -z "$(find . -name '`+TempPrefix+`*' -o -perm /7000)"`)
 }
 
 func sh(t testing.TB, dir, script string) {

@@ -53,8 +53,10 @@ func (p place) name() string {
 // Plan computes what Apply will do. It only reads, blocks for as long as it
 // takes to read the upper tree once and what it replaces of the host once,
 // and fails as a whole if the upper tree cannot be read or is over a bound.
-func Plan(g Grant) ([]Step, error) {
-	p := &planner{g: g, lift: newLifted(g.Names), entries: MaxEntries, disk: 1 << 40}
+func Plan(g Grant) ([]Step, error) { return plan(g, MaxEntries) }
+
+func plan(g Grant, entries int) ([]Step, error) {
+	p := &planner{g: g, lift: newLifted(g.Names), entries: entries, disk: 1 << 40}
 	for _, f := range g.Pinned {
 		p.pinned = append(p.pinned, components(f))
 	}
@@ -80,11 +82,7 @@ func Plan(g Grant) ([]Step, error) {
 	if err != nil {
 		return nil, fail("plan", g.HostPath, err)
 	}
-	opaque, err := overlayAttr(upper, "opaque")
-	if err != nil {
-		return nil, fail("plan", g.At, err)
-	}
-	root := place{comps: components(g.HostPath), upper: upper, host: host, opaque: opaque == "y", fresh: p.fresh(h)}
+	root := place{comps: components(g.HostPath), upper: upper, host: host, fresh: p.fresh(h)}
 	if err := p.folder(root); err != nil {
 		return nil, fail("plan", g.At, err)
 	}
