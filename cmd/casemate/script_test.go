@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,45 +10,28 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/casemate/casemate/internal/testenv"
 )
 
-// built is the folder of the two real binaries: the command starts itself
-// and casemate-init, so that a test binary cannot stand in for it.
-var built string
+// helpers are what the test binary is when a test starts it as something
+// else than tests.
+var helpers = map[string]func() int{"router": attackFromTheRouter}
 
 func TestMain(m *testing.M) {
 	if who := os.Getenv("CASEMATE_TEST_AS"); who != "" {
 		os.Exit(helpers[who]())
 	}
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "casemate-test-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		if err := os.Chmod(dir, 0o755); err != nil { // as root the router is another user
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		built = dir
-		for _, name := range []string{"casemate", "casemate-init"} {
-			cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "github.com/casemate/casemate/cmd/"+name)
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-			if out, err := cmd.CombinedOutput(); err != nil {
-				fmt.Fprintf(os.Stderr, "build %s: %v\n%s", name, err, out)
-				return 1
-			}
-		}
-		return m.Run()
-	}())
+	os.Exit(testenv.Main(m))
 }
 
 // scriptEnv is the environment of a test that runs the command: folders of
 // its own, and no more of this process's than programs need.
-func scriptEnv(work string) []string {
+func scriptEnv(t testing.TB, work string) []string {
 	return []string{
-		"PATH=" + built + ":/usr/local/bin:/usr/bin:/bin",
+		// The real binaries: the command starts itself and casemate-init, so
+		// that a test binary cannot stand in for it.
+		"PATH=" + testenv.Binaries(t).Dir + ":/usr/local/bin:/usr/bin:/bin",
 		"HOME=" + filepath.Join(work, "home"),
 		"XDG_STATE_HOME=" + filepath.Join(work, "state"),
 		"XDG_CONFIG_HOME=" + filepath.Join(work, "config"),
@@ -69,11 +51,12 @@ func makeFolders(work string) error {
 }
 
 func TestScripts(t *testing.T) {
+	testenv.Binaries(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			for _, kv := range scriptEnv(e.WorkDir) {
+			for _, kv := range scriptEnv(t, e.WorkDir) {
 				k, v, _ := strings.Cut(kv, "=")
 				e.Setenv(k, v)
 			}
@@ -102,6 +85,3 @@ func exitCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("exit status %d, want %d", got, want)
 	}
 }
-
-// helpers are what the test binary is when it is started as something else.
-var helpers = map[string]func() int{}

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/casemate/casemate/internal/testenv"
 )
 
 const echoTool = `
@@ -49,7 +51,7 @@ func newPlace(t *testing.T, tools ...string) *place {
 	if err := makeFolders(dir); err != nil {
 		t.Fatal(err)
 	}
-	p := &place{t, dir, append(scriptEnv(dir), "CASEMATE_CONFIG="+filepath.Join(dir, "casemate.yaml"))}
+	p := &place{t, dir, append(scriptEnv(t, dir), "CASEMATE_CONFIG="+filepath.Join(dir, "casemate.yaml"))}
 	p.configure(tools...)
 	return p
 }
@@ -62,7 +64,7 @@ func (p *place) configure(tools ...string) {
 }
 
 func (p *place) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(built, "casemate"), args...)
+	cmd := exec.Command(testenv.Binaries(p.t).Casemate, args...)
 	cmd.Dir, cmd.Env = p.dir, p.env
 	return cmd
 }
@@ -358,6 +360,15 @@ func TestKilled(t *testing.T) {
 			}
 			if len(left) > 0 {
 				t.Errorf("a second after: %v", left)
+			}
+			if who == "spawner" { // the call that ran, and the next one, fail and say so
+				s.send("tools/call", map[string]any{"name": "sleep", "arguments": map[string]any{}})
+				for range 2 {
+					line, err := s.out.ReadString('\n')
+					if err != nil || !strings.Contains(line, `"isError":true`) && !strings.Contains(line, `"error"`) {
+						t.Errorf("it answers %q, %v", line, err)
+					}
+				}
 			}
 			if who == "router" && s.ends(5*time.Second) != 1 {
 				t.Errorf("exit status %d", s.cmd.ProcessState.ExitCode())

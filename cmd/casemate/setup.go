@@ -49,7 +49,7 @@ func writeStarter(name string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return invalid("init", "edit it, or remove it first", "there is a %s here already", name)
+		return invalid("init", "edit it, or remove it first", "there is a %s already", name)
 	case err != nil:
 		return &casemate.Error{Op: "init", Kind: casemate.Internal, Err: err, Fix: "change to a folder that you may write"}
 	}

@@ -7,14 +7,15 @@ import (
 	"syscall"
 )
 
-// The user ids of routers that root starts: above every range that systems
-// and containers hand out, below the sign bit of 32-bit software, and apart
-// from those of the sandboxes, so that a router and a guest cannot signal,
-// trace or starve each other. Never 0, and never nobody (65534), which other
-// services share.
+// The user ids of routers that root starts: 2^31 - 2^22 and the process id of
+// who starts it, which is below 2^22 (PID_MAX_LIMIT), so that no two routers
+// share one. They are above the ranges that systems and containers hand out,
+// and below those of the sandboxes (2^31), so that a router and a guest cannot
+// signal, trace or starve each other. Never 0, and never nobody (65534), which
+// other services share.
 const (
-	routerUidBase  = 0x7fff0000
-	routerUidCount = 0x10000
+	routerUidBase  = 1<<31 - routerUidCount
+	routerUidCount = 1 << 22
 	nobody         = 65534
 )
 
