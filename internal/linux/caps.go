@@ -1,7 +1,7 @@
 package linux
 
 import (
-	"syscall"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,10 +28,9 @@ func DropCapabilities() error {
 	return KeepCapabilities()
 }
 
-// KeepCapabilities is DropCapabilities but for those named, which stay in the
-// permitted and the effective set of this process and are not handed on to a
-// program that it starts. One of them that the process does not hold is an
-// error.
+// KeepCapabilities is DropCapabilities but for those named, from 0 to 63. What
+// the process holds of them stays in its permitted and effective sets and is not
+// handed on to a program that it starts; what it does not hold it does not get.
 func KeepCapabilities(keep ...int) error {
 	effective, permitted, _, err := capget()
 	if err != nil {
@@ -39,16 +38,16 @@ func KeepCapabilities(keep ...int) error {
 	}
 	var left capSet
 	for _, c := range keep {
-		if c < 0 || c > 63 || !permitted.has(c) {
-			return &Error{Op: "keep capability", Err: unix.EPERM}
+		if c < 0 || c > 63 {
+			return &Error{Op: "keep capability " + strconv.Itoa(c), Err: unix.EINVAL}
 		}
-		left[c/32] |= 1 << (c % 32)
+		left[c/32] |= permitted[c/32] & (1 << (c % 32))
 	}
 	if err := prctlAll("clear ambient capabilities", unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0); err != nil {
 		return err
 	}
 	if effective.has(unix.CAP_SETPCAP) {
-		if err := dropBounding(); err != nil {
+		if err := DropBounding(); err != nil {
 			return err
 		}
 	} else if on, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err != nil || on != 1 {
@@ -67,16 +66,32 @@ func KeepCapabilities(keep ...int) error {
 	return nil
 }
 
-// dropBounding empties the bounding set. The kernel says where its list ends.
-func dropBounding() error {
-	for c := uintptr(0); c < 64; c++ {
-		_, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0, 0, 0, 0)
-		if errno == unix.EINVAL && c > unix.CAP_AUDIT_READ {
-			break
+// DropBounding empties the bounding set of every thread and locks the
+// securebits. Both need CAP_SETPCAP, and neither takes what the process holds
+// now. Each capability costs a stop of all threads, some 50 to 100 µs, so a
+// process that has to be quick calls this early, while its threads are few;
+// DropCapabilities then finds nothing left to do.
+func DropBounding() error {
+	for c := 0; c < 64; c++ {
+		// All threads have the bounding set of this one: nothing but this
+		// function changes it, and a new thread inherits it.
+		in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
+		if err == unix.EINVAL && c > unix.CAP_AUDIT_READ {
+			break // the end of the kernel's list
 		}
-		if errno != 0 {
-			return &Error{Op: "drop bounding capabilities", Err: errno}
+		if err == nil && in != 0 {
+			err = prctlAll("capability "+strconv.Itoa(c), unix.PR_CAPBSET_DROP, uintptr(c), 0)
 		}
+		if err != nil {
+			return &Error{Op: "drop bounding capabilities", Err: err}
+		}
+	}
+	bits, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
+	if err != nil {
+		return &Error{Op: "read securebits", Err: err}
+	}
+	if bits == lockedSecurebits {
+		return nil
 	}
 	return prctlAll("lock securebits", unix.PR_SET_SECUREBITS, lockedSecurebits, 0)
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,10 +50,16 @@ func everyThread() error {
 	return nil
 }
 
-func dropped([]string) error {
+func dropped(args []string) error {
 	manyThreads(5)
 	if err := NoNewPrivs(); err != nil {
 		return err
+	}
+	if slices.Contains(args, "early") {
+		if err := DropBounding(); err != nil {
+			return err
+		}
+		manyThreads(3)
 	}
 	if err := DropCapabilities(); err != nil {
 		return err
@@ -80,7 +87,8 @@ func TestDropCapabilities(t *testing.T) {
 		"CapInh": noCaps, "CapPrm": noCaps, "CapEff": noCaps, "CapBnd": noCaps, "CapAmb": noCaps,
 		"NoNewPrivs": "1", "Seccomp": "2", "securebits": strconv.Itoa(lockedSecurebits),
 	}
-	expect(t, run(t, "caps"), want)
+	t.Run("at once", func(t *testing.T) { expect(t, run(t, "caps"), want) })
+	t.Run("bounding first", func(t *testing.T) { expect(t, run(t, "caps", "early"), want) })
 
 	t.Run("ordinary user", func(t *testing.T) {
 		path := filepath.Join("/tmp", "casemate-linux-test-"+strconv.Itoa(os.Getpid()))
@@ -122,10 +130,12 @@ func kept([]string) error {
 	if err := everyThread(); err != nil {
 		return err
 	}
-	say("keep-lost", KeepCapabilities(unix.CAP_SYS_ADMIN))
-	say("keep-nonsense", KeepCapabilities(64))
 	out, err := exec.Command("grep", "CapEff", "/proc/self/status").Output()
 	os.Stdout.WriteString("child " + strings.TrimSpace(strings.TrimPrefix(string(out), "CapEff:")) + "\n")
+	say("keep-nonsense", KeepCapabilities(64))
+	say("keep-lost", KeepCapabilities(unix.CAP_SYS_ADMIN))
+	left, _, _, _ := capget()
+	os.Stdout.WriteString("left " + strconv.Itoa(int(left[0]|left[1])) + "\n")
 	return err
 }
 
@@ -133,7 +143,7 @@ func TestKeepCapabilities(t *testing.T) {
 	asRoot(t)
 	expect(t, run(t, "keep-caps"), map[string]string{
 		"CapInh": noCaps, "CapPrm": capChown, "CapEff": capChown, "CapBnd": noCaps, "CapAmb": noCaps,
-		"NoNewPrivs": "1", "Seccomp": "0", "keep-lost": "EPERM", "keep-nonsense": "EPERM", "child": noCaps,
+		"NoNewPrivs": "1", "Seccomp": "0", "keep-lost": "ok", "keep-nonsense": "EINVAL", "child": noCaps, "left": "0",
 	})
 }
 

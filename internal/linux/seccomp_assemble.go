@@ -100,9 +100,9 @@ func (a *assembler) decide(d *decision) label {
 	}
 	l, ok := a.asked[d]
 	if !ok {
-		l = a.tree(spans)
+		a.tree(spans) // ends in what was written last, and so comes next
 		if d.mask != whole {
-			l = a.emit(unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: d.mask})
+			a.emit(unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: d.mask})
 		}
 		l = a.emit(unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: uint32(d.ask)})
 		a.asked[d] = l
