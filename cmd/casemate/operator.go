@@ -22,24 +22,39 @@ import (
 // pool and tools --live. Either side takes the kernel's word for who the
 // other is.
 
-// listenOperator makes the socket of this process.
-func listenOperator() (*net.UnixListener, error) {
+// listenOperator makes the socket of this process; close ends and removes it.
+func listenOperator() (l *net.UnixListener, close func(), err error) {
 	dir, err := runtimeFolder()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	path := filepath.Join(dir, "serve-"+strconv.Itoa(os.Getpid())+".sock")
+	fail := func(err error) (*net.UnixListener, func(), error) {
+		return nil, nil, &casemate.Error{Op: "operator socket", Kind: casemate.Internal, Err: err, Fix: "make the folder of XDG_RUNTIME_DIR writable"}
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return fail(err)
+	}
+	defer d.Close()
+	name := "serve-" + strconv.Itoa(os.Getpid()) + ".sock"
+	path := filepath.Join(dir, name)
 	if err := os.Remove(path); err != nil && !missing(err) { // of a former process of this number
-		return nil, &casemate.Error{Op: "operator socket", Kind: casemate.Internal, Err: err}
+		return fail(err)
 	}
 	old := syscall.Umask(0o177)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err = net.ListenUnix("unix", socketIn(d, name))
 	syscall.Umask(old)
 	if err != nil {
-		return nil, &casemate.Error{Op: "operator socket", Kind: casemate.Internal, Err: err, Fix: "use a shorter XDG_RUNTIME_DIR: a socket's path has at most 107 bytes"}
+		return fail(err)
 	}
-	l.SetUnlinkOnClose(true)
-	return l, nil
+	l.SetUnlinkOnClose(false) // it knows the socket by a name that ends with d
+	return l, func() { l.Close(); os.Remove(path) }, nil
+}
+
+// socketIn is the address of a socket in the folder d, however long the path
+// of that is: a socket's own has at most 107 bytes.
+func socketIn(d *os.File, name string) *net.UnixAddr {
+	return &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name), Net: "unix"}
 }
 
 // peerUid returns the user at the other end of c.
@@ -72,7 +87,12 @@ func servers() ([]running, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(dir)
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, &casemate.Error{Op: "runtime folder", Kind: casemate.Internal, Err: err}
+	}
+	defer d.Close()
+	entries, err := d.ReadDir(-1)
 	if err != nil {
 		return nil, &casemate.Error{Op: "runtime folder", Kind: casemate.Internal, Err: err}
 	}
@@ -84,7 +104,7 @@ func servers() ([]running, error) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		conn, err := net.DialTimeout("unix", path, 2*time.Second)
+		conn, err := net.DialUnix("unix", nil, socketIn(d, e.Name()))
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			os.Remove(path)
 			continue
@@ -92,7 +112,7 @@ func servers() ([]running, error) {
 		if err != nil {
 			continue // it ended in between
 		}
-		if uid, err := peerUid(conn.(*net.UnixConn)); err != nil || uid != os.Geteuid() {
+		if uid, err := peerUid(conn); err != nil || uid != os.Geteuid() {
 			conn.Close()
 			return nil, &casemate.Error{Op: "operator socket", Kind: casemate.Denied, Err: fmt.Errorf("%s belongs to user %d", path, uid), Fix: "remove it, and see who may write in that folder"}
 		}

@@ -52,10 +52,10 @@ func (a *app) serve(ctx context.Context, listen string) error {
 		}
 		defer o.http.Close()
 	}
-	if operator, err := listenOperator(); err != nil {
+	if operator, remove, err := listenOperator(); err != nil {
 		a.note("casemate stop, pool and tools --live will not reach this server: %v", err)
 	} else {
-		defer operator.Close() // and removes it
+		defer remove()
 		o.operator = operator
 	}
 	h, err := a.start(ctx, l, o)

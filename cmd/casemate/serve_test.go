@@ -22,6 +22,9 @@ import (
 	"github.com/casemate/casemate/internal/testenv"
 )
 
+// testWait is how long a test waits for another process.
+const testWait = 15 * time.Second
+
 const echoTool = `
   - name: echo
     parameters: {type: object, properties: {text: {type: string}}, required: [text]}
@@ -225,7 +228,7 @@ func (s *serving) ends(within time.Duration) int {
 // eventually waits for something that another process does.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !f(); {
+	for end := time.Now().Add(testWait); !f(); {
 		if time.Now().After(end) {
 			t.Fatalf("not within 15 s: %s", what)
 		}
@@ -306,7 +309,7 @@ func TestServeEndsWithItsClient(t *testing.T) {
 	s := p.serve().initialize()
 	all := family(s.cmd.Process.Pid)
 	s.in.Close()
-	if code := s.ends(15 * time.Second); code != 0 {
+	if code := s.ends(testWait); code != 0 {
 		t.Errorf("exit status %d\n%s", code, s.said)
 	}
 	if left := alive(all); len(left) > 0 {
@@ -460,7 +463,7 @@ func TestReload(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code := s.ends(15 * time.Second); code != 0 {
+	if code := s.ends(testWait); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 }
@@ -521,7 +524,12 @@ func TestStopAndPool(t *testing.T) {
 	}
 	// a socket of a server that is gone is no trouble
 	dead := filepath.Join(p.dir, "run/casemate/serve-999999999.sock")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
+	folder, err := os.Open(filepath.Dir(dead))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	l, err := net.ListenUnix("unix", socketIn(folder, filepath.Base(dead)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -577,7 +585,7 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("with a wrong token: %d", got)
 	}
 	s.cmd.Process.Signal(syscall.SIGTERM)
-	if code := s.ends(15 * time.Second); code != 0 {
+	if code := s.ends(testWait); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 
