@@ -104,14 +104,30 @@ func FuzzDecodeKnown(f *testing.F) {
 	})
 }
 
-func FuzzJournal(f *testing.F) {
-	var b []byte
+func someJournal() (b []byte) {
 	for _, r := range []record{{kind: recGrant, path: "/work"}, {kind: recIntent, n: 1, path: "a", do: doChange, temp: "t", now: entry{mode: 1, ino: 2}}, {kind: recDone, n: 1, ino: 2, ctime: 3}} {
 		e := r.encode()
 		b = append(append(b, byte(len(e))), e...)
 	}
-	f.Add(b)
+	return b
+}
+
+func FuzzJournal(f *testing.F) {
+	f.Add(someJournal())
 	f.Fuzz(func(t *testing.T, b []byte) { decodeJournal(b) })
+}
+
+// A merge killed while it writes a record leaves the records before it.
+func TestCutJournal(t *testing.T) {
+	b := someJournal()
+	for n := range b {
+		if recs, err := decodeJournal(b[:n]); err != nil || len(recs) > 2 {
+			t.Errorf("cut at %d: %d records, %v", n, len(recs), err)
+		}
+	}
+	if recs, err := decodeJournal(b); err != nil || len(recs) != 3 || recs[2].ctime != 3 {
+		t.Error(recs, err)
+	}
 }
 
 func TestWireBounds(t *testing.T) {

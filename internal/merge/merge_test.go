@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -308,6 +309,31 @@ func TestPlainRename(t *testing.T) {
 		t.Fatal(show(cs), err)
 	}
 	w.onHost(`test "$(cat a)" = 1; test "$(readlink l)" = a`)
+}
+
+// What the host changes between Plan and Apply is a conflict, also where two
+// names cannot be exchanged, and where all that changed is the ctime.
+func TestChangedAfterPlan(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		w := newWorld(t, `echo 1 >a; echo 1 >b; echo 1 >c; mkdir d; echo 1 >d/f; echo 1 >e; echo 1 >linked`)
+		w.guest(`echo 2 >a; rm b; echo 2 >c; rm -r d; echo 2 >new; mkdir sub; echo 2 >e; echo 2 >linked`)
+		steps, err := Plan(w.g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.onHost(`echo own >a; echo own >b; rm c; mkdir c; echo own >d/g; echo own >new; echo own >sub; rm e; ln linked l2`)
+		a := &applier{g: w.g, k: openKeep(w.g.Keep), plain: plain, made: map[string]uint64{}}
+		defer a.k.close()
+		err = a.k.begin("/work")
+		for i, s := range steps {
+			err = errors.Join(err, a.step(uint64(i), s))
+		}
+		if want := "conflict a; conflict b; conflict c; conflict e; conflict linked; conflict new; conflict sub; deleted d/f; held d"; err != nil || show(a.changes) != want {
+			t.Errorf("%v %s", err, show(a.changes))
+		}
+		w.onHost(`test "$(cat a b d/g new sub | uniq)" = own; test -d c; test ! -e e; test "$(cat linked)" = 1`)
+		w.quiet()
+	}
 }
 
 // A mount in the folder on the host is not entered.

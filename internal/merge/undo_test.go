@@ -29,14 +29,14 @@ func TestUndo(t *testing.T) {
 // What is no longer as the call left it stays.
 func TestUndoConflicts(t *testing.T) {
 	w := newWorld(t, undoHost)
-	w.guest(undoGuest)
+	w.guest(undoGuest + `; mkdir k; echo 2 >linked`)
 	w.merge()
-	w.onHost(`echo own >a; echo own >b; echo own >n/mine; touch g; rm l; ln -s c l; mkdir d; echo own >n/m/o`)
+	w.onHost(`echo own >a; echo own >b; echo own >n/mine; ln g g2; rm l; ln -s c l; mkdir d; echo own >n/m/o; mv k k2; mkdir k; ln linked linked2`)
 	cs, err := Undo(w.g.Keep, w.g.Host)
-	if want := "conflict a; conflict b; conflict d; conflict g; conflict l; conflict n; conflict n/m; conflict n/m/o; created d/e; created d/e/f; created t; created t/x; deleted t"; err != nil || show(cs) != want {
+	if want := "conflict a; conflict b; conflict d; conflict g; conflict k; conflict l; conflict linked; conflict n; conflict n/m; conflict n/m/o; created d/e; created d/e/f; created t; created t/x; deleted t"; err != nil || show(cs) != want {
 		t.Errorf("%v %s", err, show(cs))
 	}
-	w.onHost(`test "$(cat a b n/mine n/m/o | uniq)" = own; test "$(readlink l)" = c; test "$(cat d/e/f t/x)" = "1
+	w.onHost(`test "$(cat a b n/mine n/m/o | uniq)" = own; test "$(readlink l)" = c; test -d k; test "$(cat d/e/f t/x)" = "1
 1"`)
 }
 
