@@ -49,7 +49,7 @@ var (
 	messageKeys = folded("jsonrpc", "id", "method", "params", "result", "error")
 	paramsKeys  = folded("_meta", "name", "arguments", "uri", "cursor", "protocolVersion", "capabilities", "clientInfo",
 		"requestId", "reason", "progressToken", "notifications", "inputResponses", "requestState", "level")
-	metaKeys = folded("progressToken", sessionKey, sdk.MetaKeyProtocolVersion, sdk.MetaKeyClientInfo, sdk.MetaKeyClientCapabilities, sdk.MetaKeyLogLevel)
+	metaKeys = folded("progressToken", sessionKey, sdk.MetaKeyProtocolVersion, sdk.MetaKeyClientInfo, sdk.MetaKeyClientCapabilities, "io.modelcontextprotocol/logLevel")
 )
 
 func folded(keys ...string) map[string]string {
