@@ -50,7 +50,7 @@ func find(c *Config, name casemate.ToolName) *casemate.Tool {
 }
 
 func TestStarterLoads(t *testing.T) {
-	dir := folder(t, map[string]string{"casemate.yaml": string(Starter())})
+	dir := folder(t, map[string]string{"casemate.yaml": string(Starter()), "work/": ""})
 	c, err := Load(filepath.Join(dir, "casemate.yaml"), Options{ResolveMounts: true})
 	if err != nil {
 		t.Fatal(err)

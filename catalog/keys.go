@@ -9,7 +9,7 @@ const (
 	moduleForm = `^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`
 	nodeForm   = `^(node:)?(@[a-z0-9_.-]+/)?[A-Za-z_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)*$`
 	labelForm  = `^(attested|free|by:[A-Za-z_][A-Za-z0-9_./-]*)( (directory|secret|private|public))*$`
-	absForm    = `^/`
+	absForm    = `^/[^\x00-\x1f\x7f]*$` // no control characters
 )
 
 func word(doc string, enum ...string) *shape { return &shape{kind: text, doc: doc, enum: enum} }

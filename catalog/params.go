@@ -272,7 +272,7 @@ func compile(src []byte) (at []string, why string) {
 	return nil, visible(strings.ReplaceAll(err.Error(), schemaName, ""))
 }
 
-const schemaName = "casemate:parameters"
+const schemaName = "casemate:///parameters" // hierarchical, so that a relative reference leads away from it
 
 // A noLoader follows no reference (schema-ref).
 type noLoader struct{}

@@ -138,3 +138,15 @@ func TestParametersOfEachToolCompile(t *testing.T) {
 		}
 	}
 }
+
+// TestSchemaRef is the row schema-ref, one wall further in: the compiler
+// itself follows no reference, and says nothing of what lies there.
+func TestSchemaRef(t *testing.T) {
+	dir := folder(t, map[string]string{"secret.json": `{"type": "CANARY"}`, "good.json": `{"type": "object"}`})
+	for _, ref := range []string{"file://" + dir + "/secret.json", "file://" + dir + "/good.json", "../secret.json"} {
+		_, why := compile([]byte(`{"type": "object", "properties": {"a": {"$ref": "` + ref + `"}}}`))
+		if why == "" || bytes.Contains([]byte(why), []byte("CANARY")) {
+			t.Errorf("%s: %q", ref, why)
+		}
+	}
+}

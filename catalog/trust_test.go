@@ -119,6 +119,17 @@ func TestUntrustedIsNotLookedAt(t *testing.T) {
 	}
 }
 
+// TestARecordIsOfOneFile: a record that was moved to another configuration's
+// place says nothing of that one.
+func TestARecordIsOfOneFile(t *testing.T) {
+	_, file, trust := example(t)
+	agree(t, trust, file)
+	other := folder(t, map[string]string{"casemate.yaml": exampleSource, "bin/tool": "#!/bin/sh\n", "docs/a": "a"}) + "/casemate.yaml"
+	ok(t, os.Rename(trust.file(&Config{File: file}), trust.file(&Config{File: other})))
+	_, err := trust.Load(other, options())
+	denied(t, err, "damaged")
+}
+
 func TestTrustNeedsAFolderOfOnesOwn(t *testing.T) {
 	dir, file, trust := example(t)
 	agree(t, trust, file)
@@ -190,7 +201,7 @@ func TestTmpPath(t *testing.T) {
 }
 
 func TestSummaryEscapes(t *testing.T) {
-	dir := folder(t, map[string]string{"casemate.yaml": "version: 1\ntools:\n  - name: a\n    run: {exec: {command: [\"/bin/e\\u202e\\e[2J\"]}}\n"})
+	dir := folder(t, map[string]string{"casemate.yaml": "version: 1\ntools:\n  - name: a\n    run: {exec: {command: [\"/bin/e\\u202e\\e[2J\"]}}\n    security: {filesystem: [{path: ., at: \"/a\\u202e\", access: write, names: [\"x\\e[2J\"]}]}\n"})
 	c, err := Load(dir+"/casemate.yaml", options())
 	if err != nil {
 		t.Fatal(err)
