@@ -83,7 +83,11 @@ func (r *interpreters) resolve(ctx context.Context, language, configured string)
 	}
 	s, err := r.ask(ctx, language, i)
 	if err != nil {
-		return fail(fmt.Errorf("%s was asked for its prefix in a sandbox and did not answer: %w", i.Path, err), name)
+		out := &casemate.Error{Op: language, Kind: casemate.Unsupported, Err: fmt.Errorf("%s was asked for its prefix in a sandbox and did not answer: %w", i.Path, err), Fix: name}
+		if e, ok := errors.AsType[*casemate.Error](err); ok && e.Fix != "" { // there was no sandbox, or no record of it
+			out.Kind, out.Fix = e.Kind, e.Fix
+		}
+		return interpreter{}, out
 	}
 	if err := s.check(i); err != nil {
 		return fail(fmt.Errorf("%s: %w", i.Path, err), name+" whose library lies in its own folder")

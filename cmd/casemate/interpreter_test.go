@@ -139,6 +139,23 @@ func mapsClone(m map[string]string) map[string]string {
 	return out
 }
 
+// TestResolveWithoutASandbox: what keeps an interpreter from being asked is
+// what is wrong, and its fix is the fix.
+func TestResolveWithoutASandbox(t *testing.T) {
+	root := tree(t, map[string]string{"py/bin/python3": "ELF"})
+	r := interpreters{finder: finder{env: func(string) string { return "" }, home: root}, cache: filepath.Join(root, "c.json"),
+		ask: func(context.Context, string, interpreter) (said, error) {
+			return said{}, &casemate.Error{Kind: casemate.Internal, Err: errors.New("disk full"), Fix: "make room"}
+		}}
+	_, err := r.resolve(t.Context(), "python", root+"/py/bin/python3")
+	if j := casemate.JSON(err); j == nil || j.Kind != casemate.Internal || j.Fix != "make room" || !strings.Contains(j.Message, "disk full") {
+		t.Errorf("%+v", j)
+	}
+	if _, err := os.Lstat(r.cache); err == nil {
+		t.Error("no answer was kept as one")
+	}
+}
+
 func TestResolve(t *testing.T) {
 	root := tree(t, map[string]string{
 		"py/bin/python3":          "ELF",

@@ -123,10 +123,10 @@ func servers() ([]running, error) {
 
 // ask sends one request to every server, five seconds at most for each, and
 // calls take with each answer.
-func ask[T any](ctx context.Context, op string, in any, take func(pid int, out T)) (failed error, n int) {
+func ask[T any](ctx context.Context, op string, in any, take func(pid int, out T)) (n int, failed error) {
 	all, err := servers()
 	if err != nil {
-		return err, 0
+		return 0, err
 	}
 	for _, s := range all {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -140,5 +140,5 @@ func ask[T any](ctx context.Context, op string, in any, take func(pid int, out T
 		cancel()
 		s.close()
 	}
-	return failed, n
+	return n, failed
 }

@@ -27,7 +27,7 @@ func (a *app) poolCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: runs(func(c *cobra.Command, _ []string) error {
 			pools, calls := []poolRow{}, []callRow{}
-			err, n := ask(c.Context(), opStatus, struct{}{}, func(pid int, s router.Status) {
+			n, err := ask(c.Context(), opStatus, struct{}{}, func(pid int, s router.Status) {
 				for _, p := range s.Pools {
 					if p.ParkedPids == nil {
 						p.ParkedPids = []int{}

@@ -21,7 +21,7 @@ func (a *app) stopCommand() *cobra.Command {
 				in.Session = casemate.SessionID(args[0])
 			}
 			stopped := 0
-			err, n := ask(c.Context(), opStop, in, func(_ int, out stoppedBody) { stopped += out.Stopped })
+			n, err := ask(c.Context(), opStop, in, func(_ int, out stoppedBody) { stopped += out.Stopped })
 			if err != nil {
 				return err
 			}

@@ -30,7 +30,7 @@ func (a *app) toolsCommand() *cobra.Command {
 			var rows []toolRow
 			var err error
 			if live {
-				err, _ = ask(c.Context(), opTools, struct{}{}, func(_ int, ws []*router.Why) {
+				_, err = ask(c.Context(), opTools, struct{}{}, func(_ int, ws []*router.Why) {
 					for _, w := range ws {
 						rows = append(rows, toolRow{Why: w, Name: w.Tool})
 					}
