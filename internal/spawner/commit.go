@@ -177,6 +177,7 @@ func makeKeep(path string, st unix.Stat_t, own bool) (int, error) {
 // A mergeRequest is what a merge process is told; Undo takes a call back.
 type mergeRequest struct {
 	Undo          bool
+	Foreign       bool // the upper layer belongs to another uid
 	HostPath, At  string
 	Names, Pinned []string
 	Since         int64
@@ -186,6 +187,7 @@ type mergeRequest struct {
 func (r *mergeRequest) encode() []byte {
 	w := &codec.Writer{}
 	w.Bool(r.Undo)
+	w.Bool(r.Foreign)
 	w.String(r.HostPath)
 	w.String(r.At)
 	w.Strings(r.Names)
@@ -197,7 +199,7 @@ func (r *mergeRequest) encode() []byte {
 
 func decodeMergeRequest(b []byte) (*mergeRequest, error) {
 	r := &codec.Reader{B: b}
-	q := &mergeRequest{r.Bool(), r.String(), r.String(), r.Strings(), r.Strings(), r.Int(), []byte(r.String())}
+	q := &mergeRequest{r.Bool(), r.Bool(), r.String(), r.String(), r.Strings(), r.Strings(), r.Int(), []byte(r.String())}
 	return q, r.End()
 }
 
@@ -241,6 +243,7 @@ const maxReply = 64 << 20
 
 // mergeProcess runs one merge, as the owner of the granted folder.
 func (s *server) mergeProcess(q *mergeRequest, st unix.Stat_t, upper, host, keep int) (*mergeReply, error) {
+	q.Foreign = s.own
 	in, err := memory("request", q.encode())
 	if err != nil {
 		return nil, err

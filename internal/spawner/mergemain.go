@@ -40,7 +40,7 @@ func mergeMain(reply *mergeReply) error {
 	if err != nil {
 		return err
 	}
-	if err := confineMerge(q.Undo); err != nil {
+	if err := confineMerge(q); err != nil {
 		return err
 	}
 	if q.Undo {
@@ -64,11 +64,15 @@ func mergeMain(reply *mergeReply) error {
 	return err
 }
 
-func confineMerge(undo bool) error {
+func confineMerge(q *mergeRequest) error {
 	if err := linux.NoNewPrivs(); err != nil {
 		return err
 	}
-	if err := linux.KeepCapabilities(unix.CAP_DAC_READ_SEARCH); err != nil {
+	var keep []int
+	if q.Foreign {
+		keep = []int{unix.CAP_DAC_READ_SEARCH}
+	}
+	if err := linux.KeepCapabilities(keep...); err != nil {
 		return err
 	}
 	if err := linux.NotDumpable(); err != nil {
@@ -78,7 +82,7 @@ func confineMerge(undo bool) error {
 		{FD: mergeHostFD, Access: linux.LandlockReadWrite},
 		{FD: mergeKeepFD, Access: linux.LandlockReadWrite},
 	}
-	if !undo {
+	if !q.Undo {
 		rules = append(rules, linux.LandlockRule{FD: mergeUpperFD, Access: linux.LandlockRead})
 	}
 	if linux.LandlockABI() == 0 {

@@ -56,8 +56,13 @@ type server struct {
 // Main is the spawner's process: it returns its exit status when the router
 // or the operator is gone, and every sandbox with them.
 func Main() int {
-	if err := linux.NotDumpable(); err != nil {
-		return fatal(err)
+	own := ownUIDs()
+	if own {
+		// A user cannot: the id maps of a child of a process that is not dumpable
+		// belong to root. There the router is kept away by its own confinement.
+		if err := linux.NotDumpable(); err != nil {
+			return fatal(err)
+		}
 	}
 	if err := linux.NoNewPrivs(); err != nil {
 		return fatal(err)
@@ -67,7 +72,7 @@ func Main() int {
 	os.Chdir("/")
 	unix.Umask(0o077)
 	s := &server{
-		facts: contain.ReadFacts(), own: ownUIDs(), spaces: contain.Spaces(), caps: everyCap(), forks: make(chan fork),
+		facts: contain.ReadFacts(), own: own, spaces: contain.Spaces(), caps: everyCap(), forks: make(chan fork),
 		router: spawn.NewConn(os.NewFile(RouterFD, "router")),
 		boxes:  map[uint64]*box{}, idmaps: map[idmap]*os.File{},
 	}

@@ -88,7 +88,7 @@ var escapes = map[string]func(*testing.T, Subject){
 	// A read-only grant does not stop talking: a socket and a FIFO in it.
 	"granted-socket": func(t *testing.T, s Subject) {
 		for _, access := range []casemate.Access{casemate.Read, casemate.Write} {
-			dir := folder(t, nil)
+			dir := socketFolder(t)
 			l, err := net.Listen("unix", dir+"/s")
 			if err != nil {
 				t.Fatal(err)
@@ -167,7 +167,7 @@ var escapes = map[string]func(*testing.T, Subject){
 		}
 	},
 	"unix-socket": func(t *testing.T, s Subject) {
-		dir := folder(t, nil)
+		dir := socketFolder(t)
 		l, err := net.Listen("unix", dir+"/s")
 		if err != nil {
 			t.Fatal(err)

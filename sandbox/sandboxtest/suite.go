@@ -235,6 +235,18 @@ func folder(t testing.TB, files map[string]string) string {
 	return dir
 }
 
+// socketFolder is an empty folder whose path is short enough for a socket's.
+func socketFolder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "cm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	os.Chmod(dir, 0o755)
+	return dir
+}
+
 func grant(path, at string, access casemate.Access) casemate.Profile {
 	return casemate.Profile{Filesystem: []casemate.Mount{{Path: path, At: at, Access: access}}}
 }

@@ -184,7 +184,7 @@ func fds([]string) (string, error) {
 	var out []string
 	for _, e := range es {
 		l, _ := os.Readlink("/proc/self/fd/" + e.Name())
-		if n, _ := strconv.Atoi(e.Name()); n > 2 && !strings.HasPrefix(l, "anon_inode:") && !strings.HasPrefix(l, "/proc/") {
+		if n, _ := strconv.Atoi(e.Name()); n > 2 && l != "" && !strings.HasPrefix(l, "anon_inode:") && !strings.HasPrefix(l, "/proc/") {
 			out = append(out, e.Name()+"="+l)
 		}
 	}
