@@ -109,6 +109,8 @@ func mistakes() []mistake {
 		{"unclean at", secured("filesystem: [{path: ., at: /w/../etc}]"), `6:34: tools[0].security.filesystem[0].at: "/w/../etc" is not a clean path; write "/etc"`, false},
 		{"at the root", secured("filesystem: [{path: ., at: /}]"), `6:34: tools[0].security.filesystem[0].at: "/" is the sandbox's own; choose a folder such as /work`, false},
 		{"at /tmp", secured("filesystem: [{path: ., at: /tmp}]"), `6:34: tools[0].security.filesystem[0].at: "/tmp" is the sandbox's own; choose a folder such as /work`, false},
+		{"hidden at", secured("filesystem: [{path: ., at: /.stage}]"), `6:34: tools[0].security.filesystem[0].at: "/.stage" is the sandbox's own; choose a folder such as /work`, false},
+		{"control character in at", secured("filesystem: [{path: ., at: \"/w\\n\"}]"), `6:34: tools[0].security.filesystem[0].at: "/w\n" is not an absolute path`, true},
 		{"in /etc", secured("filesystem: [{path: ., at: /etc/x}]"), `6:34: tools[0].security.filesystem[0].at: "/etc/x" lies in /etc, which is the sandbox's own; choose a folder such as /work`, false},
 		{"at twice", secured("filesystem: [{path: ., at: /w}, {path: ., at: /w}]"), `6:53: tools[0].security.filesystem[1].at: "/w" is granted twice; first at line 6`, false},
 		{"at nested", secured("filesystem: [{path: ., at: /w/a}, {path: ., at: /w}]"), `6:55: tools[0].security.filesystem[1].at: "/w" and "/w/a" of line 6 lie in each other`, false},

@@ -122,15 +122,11 @@ func (t Trust) file(c *Config) string {
 
 // private refuses a folder that is not the caller's alone.
 func (t Trust) private() error {
-	info, err := os.Lstat(t.Dir)
-	if err != nil {
-		return t.fail(err)
-	}
 	var st unix.Stat_t
 	if err := unix.Lstat(t.Dir, &st); err != nil {
 		return t.fail(err)
 	}
-	if !info.IsDir() || int(st.Uid) != unix.Geteuid() || st.Mode&0o077 != 0 {
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != unix.Geteuid() || st.Mode&0o077 != 0 {
 		return &casemate.Error{Op: "trust", Kind: casemate.Denied, Err: fmt.Errorf("%s is not a folder of yours alone (uid %d, mode %04o)", visible(t.Dir), st.Uid, st.Mode&0o7777),
 			Fix: "chmod 700 " + quoted(t.Dir)}
 	}
