@@ -441,6 +441,30 @@ func TestBusy(t *testing.T) {
 	w.must("other", "", "")
 }
 
+func TestBoundsOnCalls(t *testing.T) {
+	w := newWorld(t, Config{Concurrency: 3, PerTool: 1}, a("stall"), a("good"))
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() { w.code("stall", "", "") })
+	}
+	until(t, "four are inside, one runs", func() bool { return len(w.Status().Calls) == 4 && w.b.alive() == 1 })
+	time.Sleep(50 * time.Millisecond)
+	if n := w.b.alive(); n != 1 {
+		t.Errorf("%d run at once", n)
+	}
+	wants(t, w.code("stall", "", ""), casemate.Busy, "busy: 4 calls of it")
+	w.must("good", "", "") // another has its own slots
+	all.Go(func() { w.code("good", "", "sleep 5s") })
+	all.Go(func() { w.code("good", "", "sleep 5s") })
+	until(t, "six are inside", func() bool { return len(w.Status().Calls) == 6 })
+	wants(t, w.code("good", "", ""), casemate.Busy, "busy: 6 calls run or wait")
+	if y := w.Why(context.Background(), casemate.Call{Tool: "good"}); y.Error == nil || y.Error.Kind != casemate.Busy {
+		t.Errorf("why: %+v", y.Error)
+	}
+	w.StopAll()
+	all.Wait()
+}
+
 func TestTwentyAtOnceWait(t *testing.T) {
 	w := newWorld(t, Config{Pool: pool.Limits{Max: 4}}, a("good"))
 	var all sync.WaitGroup
@@ -561,6 +585,27 @@ func TestReload(t *testing.T) {
 		if p.Parked != 1 || len(p.ParkedPids) != 1 || p.Tool == "good" {
 			t.Errorf("%+v", p)
 		}
+	}
+}
+
+func TestReloadWhileASessionIsServed(t *testing.T) {
+	w := newWorld(t, Config{}, a("good", inSession))
+	s := w.NewSession()
+	w.must("good", s, "set x 1")
+	var all sync.WaitGroup
+	all.Go(func() {
+		if got := textOf(w.code("good", s, "sleep 300ms\nget x")); got != "<1>" {
+			t.Errorf("the call in flight: %q", got)
+		}
+	})
+	until(t, "it runs", func() bool { return len(w.Status().Calls) == 1 })
+	if err := w.Reload([]*casemate.Tool{a("good", inSession, hasty)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	wants(t, w.code("good", s, "get x"), casemate.Gone, "lost", "changed")
+	if got := w.must("good", s, "get x"); got != "<>" {
+		t.Error(got)
 	}
 }
 
