@@ -125,8 +125,8 @@ func checkArgv(t *casemate.Tool, pairs []guest.Pair) *argvError {
 	}
 	dashes := slices.Index(t.Run.Exec.Command, "--")
 	for i, el := range t.Run.Exec.Command {
-		name, fills := argument(el)
-		if !fills {
+		name, _ := casemate.Element(el)
+		if name == "" {
 			continue
 		}
 		v, ok := guest.Get(pairs, name)
@@ -142,15 +142,6 @@ func checkArgv(t *casemate.Tool, pairs []guest.Pair) *argvError {
 		}
 	}
 	return nil
-}
-
-// argument returns the name in "{name}".
-func argument(element string) (string, bool) {
-	name, ok := strings.CutPrefix(element, "{")
-	if !ok {
-		return "", false
-	}
-	return strings.CutSuffix(name, "}")
 }
 
 // pairsOf are the arguments as the guest gets them: strings as they are, every

@@ -36,13 +36,13 @@ func loopbackUp() error {
 // threads of every process of this user in this user namespace, so this
 // process's own are added to it; they are all made before, for a runtime
 // that cannot start a thread dies.
-func limits(processes, disk int64) error {
+func limits(processes, fileSize int64) error {
 	warm()
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return err
 	}
-	l := linux.Rlimits{NoFile: 4096, FSize: uint64(disk), NProc: uint64(processes) + uint64(len(tasks))}
+	l := linux.Rlimits{NoFile: 4096, FSize: uint64(fileSize), NProc: uint64(processes) + uint64(len(tasks))}
 	for resource, n := range map[int]*uint64{unix.RLIMIT_NOFILE: &l.NoFile, unix.RLIMIT_FSIZE: &l.FSize, unix.RLIMIT_NPROC: &l.NProc} {
 		var have unix.Rlimit
 		if err := unix.Getrlimit(resource, &have); err != nil {

@@ -93,7 +93,8 @@ func (in *Inside) step(s Step) error {
 	case Keyring:
 		return linux.NoKeyring()
 	case Limits:
-		return limits(s.Size, in.Guest.Disk)
+		// Files in memory (memfd) count too, and are bounded by the memory first.
+		return limits(s.Size, max(in.Guest.Disk, 2*in.Guest.Memory))
 	case Privs:
 		return linux.NoNewPrivs()
 	case Landlock:

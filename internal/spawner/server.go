@@ -45,7 +45,6 @@ type server struct {
 	plan    *plan.Plan
 	records *os.File
 	boxes   map[uint64]*box
-	starts  int // under way
 	next    uint64
 	slots   [MaxSandboxes]bool
 	idmaps  map[idmap]*os.File
@@ -109,6 +108,7 @@ func fatal(err error) int {
 
 // end kills every sandbox and waits until nothing of them is left.
 func (s *server) end() {
+	s.router.Close() // nothing waits for a router that does not read
 	s.mu.Lock()
 	s.ended = true
 	var all []*box

@@ -29,7 +29,6 @@ type box struct {
 	grants []source
 	began  time.Time
 	gone   chan struct{} // closed when no process of it is left
-	exited spawn.Exited
 
 	mu     sync.Mutex // of setup, and of commits
 	stamps map[int]stamps
@@ -391,11 +390,10 @@ func (s *server) reap(b *box) {
 		x.CPU = int64(state.UserTime() + state.SystemTime())
 	}
 	b.group.Remove()
-	s.mu.Lock()
-	b.exited = x
-	s.mu.Unlock()
-	close(b.gone)
+	// Before whoever waits for the end hears of it: an answer to a kill comes
+	// after this.
 	s.router.Send(&spawn.Message{Op: spawn.OpExited, Exited: x})
+	close(b.gone)
 }
 
 // kill ends every process of the sandbox; reap does the rest.

@@ -64,13 +64,10 @@ func runner(t *casemate.Tool, g *plan.Guest) error {
 	case r.Exec != nil:
 		g.Runner = "exec"
 		for _, el := range r.Exec.Command {
-			a := plan.Arg{Text: el}
-			if name, ok := Placeholder(el); ok {
-				a = plan.Arg{Name: name}
-			}
-			g.Command = append(g.Command, a)
+			name, text := casemate.Element(el)
+			g.Command = append(g.Command, plan.Arg{Name: name, Text: text})
 		}
-		g.Stdin, _ = Placeholder(r.Exec.Stdin)
+		g.Stdin, _ = casemate.Element(r.Exec.Stdin)
 		for name, role := range t.Roles {
 			if role == casemate.RoleOption {
 				g.Options = append(g.Options, name)
@@ -92,15 +89,6 @@ func runner(t *casemate.Tool, g *plan.Guest) error {
 		return unsupported(t, "run", "no "+g.Runner+" was found", "install it, or name it: run: {"+g.Runner+": {interpreter: /path/to/it}}")
 	}
 	return nil
-}
-
-// Placeholder returns the argument that an element of a command stands for:
-// "{name}", and nothing beside it.
-func Placeholder(el string) (string, bool) {
-	if len(el) > 2 && el[0] == '{' && el[len(el)-1] == '}' && !strings.ContainsAny(el[1:len(el)-1], "{}") {
-		return el[1 : len(el)-1], true
-	}
-	return "", false
 }
 
 func unsupported(t *casemate.Tool, control, what, fix string) error {
