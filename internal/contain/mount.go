@@ -129,12 +129,20 @@ var deviceNumbers = map[string]uint64{
 }
 
 func openDevice(path string) (int, error) {
+	number, ok := deviceNumbers[path]
+	if !ok {
+		return -1, errors.New(path + " is no device that a sandbox gets")
+	}
+	return openNumbered(path, number)
+}
+
+func openNumbered(path string, number uint64) (int, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("open", err)
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != deviceNumbers[path] {
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != number {
 		unix.Close(fd)
 		return -1, errors.New(path + " is not the device that it should be")
 	}
