@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,6 +55,7 @@ func routerMain(c *console) error {
 	if err != nil {
 		return give(err)
 	}
+	signal.Ignore(syscall.SIGPIPE) // a client that hangs up is an error of a write, not the end
 	if err := confine(); err != nil {
 		return give(&casemate.Error{Op: "confine router", Kind: casemate.Unsupported, Err: err, Fix: "casemate doctor says what this host lacks"})
 	}

@@ -116,24 +116,29 @@ func (l *lockedBuffer) String() string {
 func (p *place) serve(args ...string) *serving {
 	p.t.Helper()
 	s := &serving{place: p, cmd: p.command(append([]string{"serve"}, args...)...), said: &lockedBuffer{}, exited: make(chan struct{})}
-	var err error
-	if s.in, err = s.cmd.StdinPipe(); err != nil {
-		p.t.Fatal(err)
-	}
-	out, w, err := os.Pipe() // not StdoutPipe: Wait would close it before it is read
+	// Pipes of our own: those of exec.Cmd are closed when the command is gone,
+	// which would end by itself what must not outlive it.
+	in, toIn, err := os.Pipe()
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	s.cmd.Stdout, s.cmd.Stderr = w, s.said
+	out, w, err := os.Pipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	s.in = toIn
+	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = in, w, s.said
 	s.out = bufio.NewReader(out)
 	if err := s.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
+	in.Close()
 	w.Close()
 	go func() { s.cmd.Wait(); close(s.exited) }()
 	p.t.Cleanup(func() {
 		s.cmd.Process.Kill()
 		<-s.exited
+		toIn.Close()
 		out.Close()
 		if p.t.Failed() {
 			p.t.Logf("it said:\n%s", s.said)
