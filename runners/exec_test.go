@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/casemate/casemate/internal/guest"
 	"github.com/casemate/casemate/internal/plan"
 )
@@ -140,10 +142,35 @@ func TestExecLastWords(t *testing.T) {
 	}
 }
 
-// A background child that never stops writing does not hold the call either.
+// The last reading is bounded, if there is always more.
+func TestDrainEnds(t *testing.T) {
+	conn := os.NewFile(uintptr(open(t, "/dev/null", unix.O_WRONLY)), "router")
+	defer conn.Close()
+	x := &task{server: &server{conn: conn}, stdout: open(t, "/dev/zero", unix.O_RDONLY), stderr: -1, stdin: -1, bytes: make([]byte, chunk)}
+	defer x.close()
+	done := make(chan error)
+	go func() { done <- x.drain() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it did not end")
+	}
+}
+
+func open(t *testing.T, path string, mode int) int {
+	fd, err := unix.Open(path, mode|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// A background child that never stops writing does not hold the call.
 func TestExecBackgroundFlood(t *testing.T) {
 	p := start(t, plan.Guest{Runner: "shell"})
-	p.slow = time.Millisecond // the pipe is full whenever the runner looks
 	r := p.call("command", "yes & sleep 0.2; echo main")
 	if r.took > 10*time.Second || r.status != 0 {
 		t.Errorf("status %d after %v", r.status, r.took)

@@ -219,6 +219,15 @@ func TestPythonFlood(t *testing.T) {
 	p.wait()
 }
 
+func TestPythonLastWords(t *testing.T) {
+	p := py(t, plan.Guest{})
+	p.send("code", "import fcntl, os\nfcntl.fcntl(1, 1031, 1 << 20)\nos.write(1, b'o' * 900000)\nNone")
+	time.Sleep(300 * time.Millisecond) // meanwhile the runner cannot send it all
+	if r := p.reply(); len(r.stdout) != 900000 || r.status != 0 {
+		t.Errorf("%d bytes, status %d", len(r.stdout), r.status)
+	}
+}
+
 func TestPythonLargeCode(t *testing.T) {
 	p := py(t, plan.Guest{})
 	wanted{value: "10485760"}.check(t, p.call("code", "len('"+strings.Repeat("x", 10<<20)+"')"))
