@@ -83,16 +83,18 @@ func (s *server) commitBox(b *box, host plan.Host, r spawn.Commit) (out []spawn.
 	}
 	s.commits.Lock()
 	defer s.commits.Unlock()
-	since := max(r.Since, 0)
+	// The router says when the call began. It cannot say the future, which would
+	// hide every conflict; a time that is too early only makes more of them.
+	since := min(r.Since, coarse())
 	for i, m := range b.guest.Mounts {
 		if !m.Write {
 			continue
 		}
 		cs, err := s.mergeGrant(b, i, host, r.Call, since)
+		out = append(out, cs...) // what was done stays done
 		if err != nil {
-			return out, &spawn.Failed{Kind: "internal", What: "what the call wrote to " + m.At + " was not carried over: " + err.Error(), Fix: "look for a full disk or missing permissions at " + m.Source}
+			out = append(out, spawn.Change{Path: m.At, Host: m.Source, Did: merge.Held, Why: "the rest was not carried over: " + err.Error()})
 		}
-		out = append(out, cs...)
 	}
 	return out, nil
 }
@@ -141,7 +143,10 @@ func (s *server) mergeGrant(b *box, i int, host plan.Host, call string, since in
 	}
 	b.stamps[i] = stamps(reply.known)
 	os.Remove(keepPath) // only where nothing was kept
-	return onHost(reply.changes, m), nil
+	if reply.err != "" {
+		err = errors.New(reply.err)
+	}
+	return onHost(reply.changes, m), err
 }
 
 func onHost(cs []merge.Change, m plan.Mount) (out []spawn.Change) {
@@ -301,9 +306,6 @@ func (s *server) mergeProcess(q *mergeRequest, st unix.Stat_t, upper, host, keep
 	if err != nil {
 		return nil, err
 	}
-	if reply.err != "" {
-		return nil, errors.New(reply.err)
-	}
 	return reply, nil
 }
 
@@ -379,7 +381,10 @@ func (s *server) undoGrant(path string) ([]spawn.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onHost(reply.changes, m), nil
+	if reply.err != "" {
+		err = errors.New(reply.err)
+	}
+	return onHost(reply.changes, m), err
 }
 
 // stop stops every process of a guest that serves a session; b.mu is held.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -257,9 +256,9 @@ func (s *server) fork(mode string, attr *os.ProcAttr) (*os.Process, error) {
 	return r.p, r.err
 }
 
-// coarse is the clock by which the kernel stamps files.
-func coarse() time.Time {
+// coarse is the clock by which the kernel stamps files, in nanoseconds.
+func coarse() int64 {
 	var ts unix.Timespec
 	unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts)
-	return time.Unix(ts.Unix())
+	return ts.Nano()
 }

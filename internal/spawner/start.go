@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,15 +19,15 @@ import (
 
 // A box is one sandbox as the spawner holds it.
 type box struct {
-	id     uint64
-	guest  plan.Guest
-	slot   int
-	proc   *os.Process
-	group  *cgroup.Group
-	setup  *os.File // this end; its close ends the sandbox
-	grants []source
-	began  time.Time
-	gone   chan struct{} // closed when no process of it is left
+	id      uint64
+	guest   plan.Guest
+	slot    int
+	proc    *os.Process
+	group   *cgroup.Group
+	setup   *os.File // this end; its close ends the sandbox
+	grants  []source
+	unwatch func()
+	gone    chan struct{} // closed when no process of it is left
 
 	mu     sync.Mutex // of setup, and of commits
 	stamps map[int]stamps
@@ -102,7 +101,7 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 	if !ok {
 		return nil, 0, nil, refuse("busy", "the spawner has all the sandboxes that it may have")
 	}
-	b := &box{guest: g, slot: slot, gone: make(chan struct{}), began: coarse(), stamps: map[int]stamps{}}
+	b := &box{guest: g, slot: slot, gone: make(chan struct{}), stamps: map[int]stamps{}}
 	var undo []func()
 	defer func() {
 		if err != nil {
@@ -139,6 +138,11 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 	b.proc, b.setup = init, ours
 	undo = append(undo, func() { unix.Close(guest); ours.Close(); init.Kill(); init.Wait() })
 
+	// Before anything runs in it: the whole sandbox ends when it is out of memory.
+	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
+		return nil, 0, nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
+	}
+	undo = append(undo, b.unwatch)
 	if err := b.group.Add(init.Pid); err != nil {
 		return nil, 0, nil, &spawn.Failed{Kind: "unsupported", Control: "cgroup", What: "cannot put the sandbox into its cgroup: " + err.Error()}
 	}
@@ -298,6 +302,9 @@ func (s *server) namespaces(slot int) *syscall.SysProcAttr {
 	}
 }
 
+// setupTime bounds how long a sandbox may take to confine itself, in seconds.
+const setupTime = 30
+
 // contain sends the setup and waits for the report.
 func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
 	steps, rules := contain.Plan(b.guest, s.facts, host.Without)
@@ -306,6 +313,7 @@ func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
 	if err := unix.Sendto(fd, setup.Encode(), unix.MSG_NOSIGNAL, nil); err != nil {
 		return nil, &spawn.Failed{Kind: "internal", What: "cannot tell the sandbox its setup: " + err.Error()}
 	}
+	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: setupTime})
 	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*len(b.guest.Mounts)+4))
 	n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil || n == 0 {
@@ -367,12 +375,8 @@ func (s *server) enforced(b *box, r *contain.Report, host plan.Host, degraded []
 
 // reap waits until the sandbox is gone and says so to the router.
 func (s *server) reap(b *box) {
-	stop, err := b.group.Watch(b.kill)
-	if err != nil {
-		stop = func() {}
-	}
 	state, _ := b.proc.Wait()
-	stop()
+	b.unwatch()
 	x := spawn.Exited{ID: b.id}
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok {
 		if ws.Signaled() {

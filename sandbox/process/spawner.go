@@ -38,16 +38,18 @@ func StartSpawner(init string, p *plan.Plan) (*Spawner, error) {
 	}
 	operator, theirOperator, err := spawn.Pair()
 	if err != nil {
+		router.Close()
+		theirRouter.Close()
 		return nil, err
 	}
-	defer theirRouter.Close()
-	defer theirOperator.Close()
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
+	var proc *os.Process
+	if err == nil {
+		proc, err = start(init, []*os.File{null, null, os.Stderr, theirRouter, theirOperator})
+		null.Close()
 	}
-	defer null.Close()
-	proc, err := start(init, []*os.File{null, null, os.Stderr, theirRouter, theirOperator})
+	theirRouter.Close() // only the spawner has them now, so that its end is seen
+	theirOperator.Close()
 	if err != nil {
 		router.Close()
 		operator.Close()
