@@ -252,7 +252,11 @@ func TestExecOutFiles(t *testing.T) {
 	if len(r.files) != 2 || r.files["sub/p.PNG"] != "xmore\n" || r.files["b"] != "new\n" {
 		t.Errorf("second call: %v", r.files)
 	}
-	r = p.call("command", q("cd OUT; for i in $(seq 100); do : > n$i; done"))
+	r = p.call("command", q("head -c 990 /dev/zero | tr '\\0' x; echo twenty-bytes-of-text > OUT/late"))
+	if len(r.files) != 0 || len(r.stdout) != 990 || !strings.Contains(r.stderr, "late (21 bytes) is left out") {
+		t.Errorf("a file beside much text: %v %q", r.files, r.stderr)
+	}
+	r = p.call("command", q("cd OUT; rm late; for i in $(seq 100); do : > n$i; done"))
 	if len(r.files) != maxFiles || !strings.Contains(r.stderr, "at most 64 files") {
 		t.Errorf("%d files, %q", len(r.files), r.stderr)
 	}

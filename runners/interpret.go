@@ -55,7 +55,7 @@ func interpret(s *server, argv []string) error {
 		if err != nil {
 			return hungUp(err)
 		}
-		s.call = f.Call
+		s.call, s.spent = f.Call, 0
 		alive, err := i.answer(f)
 		if err != nil || !alive || !s.guest.Session {
 			return hungUp(err)

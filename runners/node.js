@@ -121,24 +121,29 @@ function parses(code) {
 }
 
 // script makes the script of code, and if that is no script but the body of
-// an async function, then that. Its value is what it returns; where the last
-// line is an expression by itself, that is returned. A line that could go on
-// the statement before it is left alone.
+// an async function, then that. Its value is what it returns; where its last
+// statement stands on the last line and is an expression, that is returned.
+// A last line that could go on the statement before it is left alone.
 function script(code, filename) {
+  const open = '(async () => {', close = '\n})()';
+  // "await (x)" is a script too, one that calls a function named await; in a
+  // static block that name is not allowed outside of async functions.
+  const awaits = /\bawait\b/.test(code) && !parses(`class X { static {${code}\n} }`) && parses(open + code + close);
   try {
-    return parsed(code, filename);
+    if (!awaits) return parsed(code, filename);
   } catch (e) {
-    const open = '(async () => {', close = '\n})()';
-    if (!parses(open + code + close)) throw e;
-    const lines = code.trimEnd().replace(/;$/, '').split('\n');
-    const last = lines.pop();
-    const before = lines.length ? lines.join('\n') + '\n' : '';
-    if (/^\s*[^\s[(`+\-*\/.,?:%&|^<>=]/.test(last) && parses(open + before + close) && parses(`${open}return (${last}\n)${close}`)) {
-      const body = `${open}${before}return (${last}\n)${close}`;
-      if (parses(body)) return parsed(body, filename, -open.length);
-    }
-    return parsed(open + code + close, filename, -open.length);
+    if (!parses(open + code + close)) throw e; // else it has a return
   }
+  const body = code.trimEnd().replace(/;$/, '');
+  const cuts = [body.lastIndexOf('\n') + 1];
+  for (let i = cuts[0]; (i = body.indexOf(';', i) + 1) > 0;) cuts.push(i);
+  for (const cut of cuts.slice(0, 100)) {
+    const before = body.slice(0, cut), last = body.slice(cut);
+    const apart = /(^|;)\s*$/.test(before) || /^\s*[^\s[(`+\-*\/.,?:%&|^<>=]/.test(last);
+    const whole = `${open}${before}return (${last}\n)${close}`;
+    if (apart && parses(open + before + close) && parses(`${open}return (${last}\n)${close}`) && parses(whole)) return parsed(whole, filename, -open.length);
+  }
+  return parsed(open + code + close, filename, -open.length);
 }
 
 let calls = 0;

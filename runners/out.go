@@ -30,13 +30,14 @@ type stamp struct {
 }
 
 // files sends the regular files of the out folder that are new or changed
-// since the call before. No link is followed. What does not fit is named on
-// standard error, never dropped silently.
+// since the call before, as far as the tool's output has room after what was
+// printed. No link is followed. What does not fit is named on standard error,
+// never dropped silently.
 func (s *server) files() error {
 	if s.sent == nil {
 		s.sent = map[string]stamp{}
 	}
-	c := collector{server: s, left: min(s.guest.Output, guest.MaxCall-64<<10)}
+	c := collector{server: s, left: min(s.guest.Output-s.spent, guest.MaxCall-64<<10)}
 	return c.folder("", 0)
 }
 
@@ -89,7 +90,7 @@ func (c *collector) file(name string) error {
 		return c.tooManyFiles()
 	}
 	if st.Size > c.left {
-		return c.note(name + " (" + strconv.FormatInt(st.Size, 10) + " bytes) is left out: the result may have " + strconv.FormatInt(c.guest.Output, 10) + " bytes; raise output")
+		return c.note(name + " (" + strconv.FormatInt(st.Size, 10) + " bytes) is left out: the whole result may have " + strconv.FormatInt(c.guest.Output, 10) + " bytes; raise output")
 	}
 	data := make([]byte, st.Size)
 	n, _ := f.ReadAt(data, 0)

@@ -90,7 +90,7 @@ func serve(s *server) error {
 		if f.Type == 0 {
 			return err
 		}
-		s.call = f.Call
+		s.call, s.spent = f.Call, 0
 		if err := s.answer(args); err != nil {
 			return hungUp(err)
 		}
@@ -115,6 +115,7 @@ type server struct {
 	reap  *reaper
 	out   string           // folder whose files come back
 	sent  map[string]stamp // of them, by name, what came back before
+	spent int64            // bytes that the call has sent
 	buf   []byte
 }
 
@@ -170,6 +171,7 @@ func (s *server) answer(args []guest.Pair) error {
 
 // send sends one frame of the call, and blocks while the router does not read.
 func (s *server) send(t guest.Type, body []byte) error {
+	s.spent += int64(len(body))
 	s.buf = guest.Append(s.buf[:0], guest.Frame{Type: t, Call: s.call, Body: body})
 	_, err := s.conn.Write(s.buf)
 	if cap(s.buf) > 2*chunk {
