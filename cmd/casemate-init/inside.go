@@ -25,8 +25,9 @@ func inside() int {
 	unix.CloseOnExec(contain.GuestFD)
 	unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	unix.Umask(0o022)
-	// While there are few threads: each capability stops all of them once.
-	if linux.DropBounding() != nil {
+	// This thread confines, and starts every program of the guest.
+	runtime.LockOSThread()
+	if linux.DropBoundingHere() != nil {
 		return 1
 	}
 	buf := make([]byte, 256<<10)
@@ -62,10 +63,11 @@ func inside() int {
 		unix.Close(fd)
 	}
 	guest := os.NewFile(contain.GuestFD, "guest")
-	over := make(chan int, 2)
-	go func() { obey(setup); over <- 0 }()
-	go func() { over <- run(s, guest) }()
-	return <-over
+	go func() {
+		obey(setup)
+		os.Exit(0)
+	}()
+	return run(s, guest)
 }
 
 func program(name string) []byte {

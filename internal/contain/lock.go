@@ -75,9 +75,9 @@ func warm() {
 }
 
 func (in *Inside) seccomp() error {
-	f, err := linux.GuestFilter(in.Guest.DenySyscalls)
-	if err != nil {
-		return err
+	f := <-in.filter
+	if f.err != nil {
+		return f.err
 	}
 	in.report.Seccomp = f.Digest()
 	return f.Install()

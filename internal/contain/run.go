@@ -18,7 +18,13 @@ type Inside struct {
 	grants []grant
 	root   int // the tmpfs that becomes the root
 	uppers []int
+	filter <-chan compiled
 	report Report
+}
+
+type compiled struct {
+	linux.Filter
+	err error
 }
 
 type grant struct {
@@ -30,6 +36,12 @@ type grant struct {
 // returns what is on, and the descriptors of the upper folders.
 func (in *Inside) Run() (Report, []int) {
 	in.report.Spaces = Spaces()
+	filter := make(chan compiled, 1)
+	in.filter = filter
+	go func() { // meanwhile: it takes as long as several steps together
+		f, err := linux.GuestFilter(in.Guest.DenySyscalls)
+		filter <- compiled{f, err}
+	}()
 	for _, s := range in.Steps {
 		if err := in.step(s); err != nil {
 			return failed(s, err), nil

@@ -72,15 +72,33 @@ func KeepCapabilities(keep ...int) error {
 // process that has to be quick calls this early, while its threads are few;
 // DropCapabilities then finds nothing left to do.
 func DropBounding() error {
+	return dropBounding(prctlAll)
+}
+
+// DropBoundingHere is DropBounding for the calling thread alone, at the cost of
+// no stop. It is for a process that starts programs from this thread and no
+// other, and has locked it (runtime.LockOSThread): what other threads keep is a
+// bound on programs that they never start, and DropCapabilities takes what it
+// bounds.
+func DropBoundingHere() error {
+	return dropBounding(func(op string, option, arg2, arg3 uintptr) error {
+		if err := unix.Prctl(int(option), arg2, arg3, 0, 0); err != nil {
+			return &Error{Op: op, Err: err}
+		}
+		return nil
+	})
+}
+
+func dropBounding(drop func(op string, option, arg2, arg3 uintptr) error) error {
 	for c := 0; c < 64; c++ {
-		// All threads have the bounding set of this one: nothing but this
-		// function changes it, and a new thread inherits it.
+		// What this thread has dropped was dropped on purpose, by one of the two
+		// functions above.
 		in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
 		if err == unix.EINVAL && c > unix.CAP_AUDIT_READ {
 			break // the end of the kernel's list
 		}
 		if err == nil && in != 0 {
-			err = prctlAll("capability "+strconv.Itoa(c), unix.PR_CAPBSET_DROP, uintptr(c), 0)
+			err = drop("capability "+strconv.Itoa(c), unix.PR_CAPBSET_DROP, uintptr(c), 0)
 		}
 		if err != nil {
 			return &Error{Op: "drop bounding capabilities", Err: err}

@@ -1,7 +1,9 @@
 package process
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -20,9 +22,13 @@ func BenchmarkSandbox(b *testing.B) {
 	if err != nil {
 		testenv.Require(b, "bwrap", &testenv.Unsupported{What: "bwrap", Why: "it is not installed", Fix: "apt install bubblewrap"})
 	}
+	dir := b.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a"), []byte("alpha"), 0o644); err != nil {
+		b.Fatal(err)
+	}
 	init := testenv.Binaries(b).Init
-	tool := &casemate.Tool{Name: "files", Run: casemate.Run{Builtin: casemate.ListFolder}, Security: casemate.Profile{
-		Filesystem: []casemate.Mount{{Path: "/usr/share/zoneinfo", At: "/grant", Access: casemate.Read}}}}
+	tool := &casemate.Tool{Name: "files", Run: casemate.Run{Builtin: casemate.ReadFile}, Security: casemate.Profile{
+		Filesystem: []casemate.Mount{{Path: dir, At: "/grant", Access: casemate.Read}}}}
 	bare := &casemate.Tool{Name: "shell", Run: casemate.Run{Shell: &casemate.Shell{}}}
 	p := &plan.Plan{}
 	for _, t := range []*casemate.Tool{tool, bare} {
@@ -53,7 +59,7 @@ func BenchmarkSandbox(b *testing.B) {
 		}
 		ready(b, sb)
 		at = time.Now()
-		guest.Write(sb.Guest(), guest.Frame{Type: guest.Call, Call: 1, Body: guest.AppendPairs(nil, []guest.Pair{{Key: "path", Value: "/grant"}})})
+		guest.Write(sb.Guest(), guest.Frame{Type: guest.Call, Call: 1, Body: guest.AppendPairs(nil, []guest.Pair{{Key: "path", Value: "/grant/a"}})})
 		for {
 			f, err := guest.Read(sb.Guest(), guest.MaxReply)
 			if err != nil {
