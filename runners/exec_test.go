@@ -193,7 +193,7 @@ func TestBackPressure(t *testing.T) {
 			kb, _ = strconv.Atoi(strings.Fields(v)[0])
 		}
 	}
-	if kb == 0 || kb > 16<<10 {
+	if kb == 0 || kb > 64<<10 {
 		t.Errorf("the runner holds %d KiB", kb)
 	}
 	sum := 0
