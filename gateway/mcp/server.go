@@ -137,6 +137,9 @@ func (s *server) recover(next sdk.MethodHandler) sdk.MethodHandler {
 // call is the handler of every tool.
 func (s *server) call(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 	from := s.origin(req)
+	if from.ctx.Err() != nil {
+		return failure(&casemate.ErrorJSON{Kind: casemate.Cancelled, Message: "the client is gone"}), nil
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(from.ctx, cancel)()
