@@ -35,7 +35,7 @@ func exchanges(version string) []string {
 		`{"jsonrpc":"2.0","id":15,"method":"tools/list","method":"ping","params":{`+m+`}}`,
 		`{"jsonrpc":"2.0","id":16,"method":`,
 		`[{"jsonrpc":"2.0","id":17,"method":"ping"},{"jsonrpc":"2.0","id":18,"method":"nope"}]`,
-		`[{"jsonrpc":"2.0","id":19,"method":"ping"},{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":99}},{"jsonrpc":"2.0","id":20,"method":"ping"}]`,
+		`[{"jsonrpc":"2.0","id":19,"method":"ping"},{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":99}}]`,
 		callTool(21, "run", "print still here", more),
 	)
 }

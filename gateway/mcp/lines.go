@@ -65,9 +65,9 @@ type lineConn struct {
 	out   io.Writer
 
 	mu       sync.Mutex
-	inFlight map[jsonrpc.ID]*batch // nil outside of a batch
-	writing  int                   // answers that left inFlight and are not sent yet
-	idle     chan struct{}         // non-nil: closed when nothing is in flight
+	inFlight map[jsonrpc.ID]place
+	writing  int           // answers that left inFlight and are not sent yet
+	idle     chan struct{} // non-nil: closed when nothing is in flight
 }
 
 type line struct {
@@ -75,14 +75,20 @@ type line struct {
 	err  error
 }
 
-// A batch collects its answers.
+// A batch collects its answers, in the order of the requests.
 type batch struct {
 	left    int
 	answers []json.RawMessage
 }
 
+// A place is where an answer goes: into a batch, or straight out.
+type place struct {
+	batch *batch // nil outside of a batch
+	at    int
+}
+
 func newLineConn(in io.Reader, out io.Writer, gone func()) *lineConn {
-	c := &lineConn{lines: make(chan line), gone: gone, closed: make(chan struct{}), out: out, inFlight: map[jsonrpc.ID]*batch{}}
+	c := &lineConn{lines: make(chan line), gone: gone, closed: make(chan struct{}), out: out, inFlight: map[jsonrpc.ID]place{}}
 	go c.readLines(bufio.NewReaderSize(in, 64<<10))
 	return c
 }
@@ -204,11 +210,12 @@ func (c *lineConn) begin(ids []jsonrpc.ID, group *batch) *fault {
 		}
 		return f
 	}
-	for _, id := range ids {
-		c.inFlight[id] = group
+	for i, id := range ids {
+		c.inFlight[id] = place{group, i}
 	}
 	if group != nil {
 		group.left = len(ids)
+		group.answers = make([]json.RawMessage, len(ids))
 	}
 	return nil
 }
@@ -245,13 +252,14 @@ func (c *lineConn) Write(_ context.Context, msg jsonrpc.Message) error {
 func (c *lineConn) collect(id jsonrpc.ID, answer []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b := c.inFlight[id]
+	to := c.inFlight[id]
 	delete(c.inFlight, id)
 	c.writing++
+	b := to.batch
 	if b == nil {
 		return answer
 	}
-	b.answers = append(b.answers, answer)
+	b.answers[to.at] = answer
 	if b.left--; b.left > 0 {
 		return nil
 	}

@@ -307,7 +307,7 @@ func TestBatch(t *testing.T) {
 	c.initialize("2025-03-26")
 	got := c.ask(`[` + callTool(1, "run", "print one", "") + `,{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}},{"jsonrpc":"2.0","id":2,"method":"ping"}]`)
 	var all []struct{ ID int }
-	if err := json.Unmarshal([]byte(got), &all); err != nil || len(all) != 2 || all[0].ID+all[1].ID != 3 || !strings.Contains(got, "one") {
+	if err := json.Unmarshal([]byte(got), &all); err != nil || len(all) != 2 || all[0].ID != 1 || all[1].ID != 2 || !strings.Contains(got, "one") {
 		t.Errorf("%v: %s", err, got)
 	}
 	c.send(`[{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}}]`)
