@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -98,6 +99,9 @@ func readReady(r io.Reader) error {
 	f, err := guest.Read(r, 64<<10)
 	if err != nil {
 		return err
+	}
+	if f.Type == guest.Failure && f.Call == 0 {
+		return breach("it did not start: " + strings.ToValidUTF8(string(f.Body[:min(len(f.Body), 2048)]), "\uFFFD"))
 	}
 	ps, err := guest.ParsePairs(f.Body)
 	if err != nil || f.Type != guest.Ready || f.Call != 0 {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate/internal/contain"
+	"github.com/casemate/casemate/internal/guest"
 	"github.com/casemate/casemate/internal/linux"
 	"github.com/casemate/casemate/runners"
 )
@@ -62,12 +63,12 @@ func inside() int {
 	for _, fd := range uppers {
 		unix.Close(fd)
 	}
-	guest := os.NewFile(contain.GuestFD, "guest")
+	pipe := os.NewFile(contain.GuestFD, "guest")
 	go func() {
 		obey(setup)
 		os.Exit(0)
 	}()
-	return run(s, guest)
+	return run(s, pipe)
 }
 
 func program(name string) []byte {
@@ -163,6 +164,9 @@ func run(s *contain.Setup, pipe *os.File) int {
 		err = runners.Interpret(pipe, s.Guest, contain.RunnerPath)
 	}
 	if err != nil {
+		// An interpreter that does not start says why; whoever waits for Ready
+		// reads it.
+		guest.Write(pipe, guest.Frame{Type: guest.Failure, Body: []byte(err.Error())})
 		return 1
 	}
 	return 0

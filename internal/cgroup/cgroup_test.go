@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -514,27 +515,35 @@ func TestSpawnerMovesItself(t *testing.T) {
 	}
 }
 
-// A group of version 2 alone takes a child from its first instruction on.
+// A child is born in every hierarchy of its group: in version 2 by its
+// descriptor, in version 1 by the thread that forks it, which comes back.
 func TestStartInto(t *testing.T) {
-	h := host(t, Freezer)
-	if !h.places[Freezer].v2 {
-		testenv.Require(t, "cgroup-v2", &testenv.Unsupported{What: "cgroup version 2", Why: h.v2.why[""]})
+	h := host(t, Memory)
+	g := create1(t, h)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, err := os.ReadFile("/proc/thread-self/cgroup")
+	if err != nil {
+		t.Fatal(err)
 	}
-	g := create(t, h, Limits{})
-	fd, ok := g.FD()
-	if !ok {
-		t.Fatal("no descriptor")
+	leave, err := g.Enter()
+	if err != nil {
+		t.Fatal(err)
 	}
 	c := exec.Command("/bin/cat", "/proc/self/cgroup")
-	c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
-	out, err := c.Output()
-	if err != nil || !strings.Contains(string(out), "/"+g.name+"\n") {
-		t.Errorf("%v: %s", err, out)
+	c.SysProcAttr = &syscall.SysProcAttr{}
+	if fd, ok := g.FD(); ok {
+		c.SysProcAttr.UseCgroupFD, c.SysProcAttr.CgroupFD = true, fd
 	}
-	if h.places[Memory].why == "" && !h.places[Memory].v2 {
-		if _, ok := create1(t, h).FD(); ok {
-			t.Error("a descriptor for a group that is in version 1 too")
-		}
+	out, err := c.Output()
+	if err := leave(); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(out), "/"+g.name+"\n"); err != nil || n != len(g.all) {
+		t.Errorf("%v: in %d of %d hierarchies: %s", err, n, len(g.all), out)
+	}
+	if after, err := os.ReadFile("/proc/thread-self/cgroup"); err != nil || string(after) != string(before) {
+		t.Errorf("the thread did not come back: %s", after)
 	}
 }
 

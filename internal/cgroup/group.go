@@ -160,7 +160,7 @@ func (m *member) parentHasLess(milli int64) bool {
 }
 
 // Add moves a process into the group. It costs milliseconds where the kernel
-// must wait for every processor; FD has no such cost.
+// must wait for every processor; Enter and FD have no such cost.
 func (g *Group) Add(pid int) error {
 	for _, m := range g.all {
 		if err := m.write("cgroup.procs", strconv.Itoa(pid)); err != nil {
@@ -170,11 +170,39 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
-// FD returns a descriptor for CLONE_INTO_CGROUP, if everything is in one
-// group of version 2. The group keeps it.
+// Enter moves the calling thread, which the caller has locked, into the
+// group's hierarchies of version 1: what it forks is born there, and need not
+// be moved, which would wait for every processor. A thread that moves itself
+// does not. leave moves it back; a thread that cannot leave must fork no more.
+func (g *Group) Enter() (leave func() error, err error) {
+	var in []*member
+	leave = func() error {
+		for _, m := range in {
+			if err := m.parent.write("tasks", "0"); err != nil {
+				return errors.New(failure(m.parent.path+"/tasks", err))
+			}
+		}
+		return nil
+	}
+	for _, m := range g.all {
+		if m.v2 {
+			continue
+		}
+		if err := m.write("tasks", "0"); err != nil {
+			return nil, errors.Join(errors.New(failure(m.path+"/tasks", err)), leave())
+		}
+		in = append(in, m)
+	}
+	return leave, nil
+}
+
+// FD returns a descriptor of the group of version 2, where there is one, for
+// CLONE_INTO_CGROUP. The group keeps it.
 func (g *Group) FD() (int, bool) {
-	if len(g.all) == 1 && g.all[0].v2 {
-		return g.all[0].fd(), true
+	for _, m := range g.all {
+		if m.v2 {
+			return m.fd(), true
+		}
 	}
 	return -1, false
 }

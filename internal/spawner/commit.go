@@ -284,7 +284,7 @@ func (s *server) mergeProcess(q *mergeRequest, st unix.Stat_t, upper, host, keep
 		// Landlock keeps it to that.
 		attr.AmbientCaps = []uintptr{unix.CAP_DAC_READ_SEARCH}
 	}
-	p, err := s.fork("merge", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: attr})
+	p, err := s.fork("merge", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: attr}, nil)
 	closeFiles(files[5:])
 	if err != nil {
 		return nil, err

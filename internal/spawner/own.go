@@ -71,7 +71,7 @@ func (s *server) idmapped(m idmap) (*os.File, error) {
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: int(m.uid), HostID: uidOf(m.slot), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: int(m.gid), HostID: uidOf(m.slot), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,
-	}})
+	}}, nil)
 	r.Close()
 	if err != nil {
 		return nil, err

@@ -231,9 +231,10 @@ func (s *server) record(line string) error {
 // to die with the thread that made it, so that thread lives as long as the
 // spawner.
 type fork struct {
-	argv []string
-	attr *os.ProcAttr
-	done chan<- forked
+	argv  []string
+	attr  *os.ProcAttr
+	group *cgroup.Group // that it is born in, or nil
+	done  chan<- forked
 }
 
 type forked struct {
@@ -244,14 +245,32 @@ type forked struct {
 func (s *server) forker() {
 	runtime.LockOSThread()
 	for f := range s.forks {
-		p, err := os.StartProcess("/proc/self/exe", f.argv, f.attr)
+		p, err := f.start()
 		f.done <- forked{p, err}
 	}
 }
 
-func (s *server) fork(mode string, attr *os.ProcAttr) (*os.Process, error) {
+func (f fork) start() (*os.Process, error) {
+	if f.group == nil {
+		return os.StartProcess("/proc/self/exe", f.argv, f.attr)
+	}
+	leave, err := f.group.Enter()
+	if err != nil {
+		return nil, err
+	}
+	if fd, ok := f.group.FD(); ok {
+		f.attr.Sys.UseCgroupFD, f.attr.Sys.CgroupFD = true, fd
+	}
+	p, err := os.StartProcess("/proc/self/exe", f.argv, f.attr)
+	if stuck := leave(); stuck != nil {
+		os.Exit(fatal(stuck)) // what it forked next would be in the wrong sandbox
+	}
+	return p, err
+}
+
+func (s *server) fork(mode string, attr *os.ProcAttr, group *cgroup.Group) (*os.Process, error) {
 	done := make(chan forked, 1)
-	s.forks <- fork{[]string{"casemate-init", mode}, attr, done}
+	s.forks <- fork{[]string{"casemate-init", mode}, attr, group, done}
 	r := <-done
 	return r.p, r.err
 }

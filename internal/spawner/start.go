@@ -138,14 +138,11 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 	b.proc, b.setup = init, ours
 	undo = append(undo, func() { unix.Close(guest); ours.Close(); init.Kill(); init.Wait() })
 
-	// Before anything runs in it: the whole sandbox ends when it is out of memory.
+	// The whole sandbox ends when it is out of memory; nothing runs in it yet.
 	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
 		return nil, 0, nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
 	}
 	undo = append(undo, b.unwatch)
-	if err := b.group.Add(init.Pid); err != nil {
-		return nil, 0, nil, &spawn.Failed{Kind: "unsupported", Control: "cgroup", What: "cannot put the sandbox into its cgroup: " + err.Error()}
-	}
 	report, err := b.contain(s, host)
 	if err != nil {
 		return nil, 0, nil, err
@@ -271,7 +268,7 @@ func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err
 		}
 		files = append(files, os.NewFile(uintptr(dup), "grant"))
 	}
-	p, err := s.fork("init", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: s.namespaces(b.slot)})
+	p, err := s.fork("init", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: s.namespaces(b.slot)}, b.group)
 	null.Close()
 	closeFiles(files[3:])
 	if err != nil {
