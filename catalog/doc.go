@@ -16,7 +16,7 @@
 //
 // A casemate.lock beside the file pins each tool by digest ([Config.CheckLock]).
 //
-// Limits: a file has at most 1 MiB, 10,000 nodes (aliases counted each time
+// Limits: a file has at most 1 MiB, 100,000 nodes (aliases counted each time
 // they are used), a depth of 32 and 1,000 tools; the schema of a tool's
 // parameters has at most 64 KiB. At most 20 mistakes are reported at once.
 //

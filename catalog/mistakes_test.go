@@ -230,8 +230,8 @@ func TestParserCaps(t *testing.T) {
 	for _, c := range []struct{ name, src, want string }{
 		{"size", string(big), "casemate.yaml:1:1: is larger than 1 MiB"},
 		{"tools", tools, "casemate.yaml:3:1: tools: has 1001 entries; at most 1000 are allowed"},
-		{"nodes", "version: 1\ntools: [" + strings.Repeat("1,", maxNodes) + "]\n", "more than 10000 values"},
-		{"aliases", "version: 1\ntools:\n  - name: a\n    run: {python: {}}\n    parameters:\n" + bomb(), "more than 10000 values"},
+		{"nodes", "version: 1\ntools: [" + strings.Repeat("1,", maxNodes) + "]\n", "more than 100000 values"},
+		{"aliases", "version: 1\ntools:\n  - name: a\n    run: {python: {}}\n    parameters:\n" + bomb(), "more than 100000 values"},
 		{"schema", executes("{type: object, description: "+strings.Repeat("x", maxSchema)+"}", "{command: [/bin/true]}"), "is larger than 64 KiB as JSON"},
 	} {
 		_, err := Parse("/c/casemate.yaml", []byte(c.src), options())

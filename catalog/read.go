@@ -18,7 +18,7 @@ import (
 const (
 	maxSource = 1 << 20
 	maxDepth  = 32
-	maxNodes  = 10_000 // aliases count each time
+	maxNodes  = 100_000 // aliases count each time
 	maxTools  = 1000
 )
 

@@ -1,0 +1,146 @@
+package spawner
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/contain"
+	"github.com/casemate/casemate/internal/merge"
+	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/spawn"
+)
+
+// Whatever a request holds, the guest that comes of it has at most what the
+// plan has.
+func TestNarrow(t *testing.T) {
+	g := plan.Guest{Memory: 100, Disk: 100, Processes: 10, Mounts: []plan.Mount{{Source: "/a", At: "/a", Write: true}, {Source: "/b", At: "/b"}}}
+	for _, r := range []spawn.Start{{Memory: 101}, {Disk: 1 << 62}, {Processes: 11}, {Without: []string{"/c"}}, {Without: []string{"/a/"}}} {
+		if got, err := narrow(g, r); err == nil {
+			t.Errorf("%+v gave %+v", r, got)
+		}
+	}
+	got, err := narrow(g, spawn.Start{Memory: 50, Without: []string{"/a"}})
+	want := plan.Guest{Memory: 50, Disk: 100, Processes: 10, Mounts: g.Mounts[1:]}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v %v", got, err)
+	}
+	if len(g.Mounts) != 2 || g.Mounts[0].At != "/a" {
+		t.Error("the plan itself was narrowed")
+	}
+	s := &server{plan: &plan.Plan{Guests: []plan.Guest{{Digest: "x"}}}}
+	if _, _, err := s.guestOf(spawn.Start{Digest: "y"}); err == nil {
+		t.Error("a tool that is not in the plan was found")
+	}
+}
+
+func TestCallIDsAreOnePathElement(t *testing.T) {
+	for _, id := range []string{"", "c", "..", "c_/x", "c_x/../y", "c_\x00", strings.Repeat("a", 65), "c_.."} {
+		if goodCall(id) {
+			t.Errorf("%q", id)
+		}
+	}
+	if !goodCall("c_abcdefghijklmnopqrstuvwxyz") {
+		t.Error("a good one was refused")
+	}
+}
+
+// One record is one line; it is appended, and a link at its place is not
+// followed.
+func TestRecords(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "records")
+	os.WriteFile(path, []byte("before\n"), 0o600)
+	s := &server{}
+	load := func(p *plan.Plan) error {
+		f, err := memory("plan", p.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := unix.Dup(int(f.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		return s.setPlan(fd)
+	}
+	if err := load(&plan.Plan{Host: plan.Host{Records: path}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"", "a\nb", "a\x00", strings.Repeat("x", spawn.MaxRecord+1)} {
+		if s.record(line) == nil {
+			t.Errorf("%.20q was appended", line)
+		}
+	}
+	if err := s.record(`{"a":1}`); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(path); string(b) != "before\n{\"a\":1}\n" {
+		t.Errorf("%q", b)
+	}
+	os.Symlink(path, dir+"/link")
+	s = &server{}
+	if load(&plan.Plan{Host: plan.Host{Records: dir + "/link"}}) == nil {
+		t.Error("a link was followed")
+	}
+}
+
+func TestMountBelow(t *testing.T) {
+	if got := mountBelow("/proc"); got != "" && !strings.HasPrefix(got, "/proc/") {
+		t.Errorf("%q", got)
+	}
+	if got := mountBelow("/"); got == "" {
+		t.Error("nothing is mounted below /")
+	}
+	if got := unescape(`/a\040b\134c`); got != `/a b\c` {
+		t.Errorf("%q", got)
+	}
+}
+
+// What a failed step says always has a kind, and for what is missing a fix.
+func TestExplain(t *testing.T) {
+	for _, k := range []contain.Kind{contain.Proc, contain.Landlock, contain.Grant, contain.Stage, contain.Pivot} {
+		f := explain(&contain.Report{Step: string(k), What: "no", Errno: int64(unix.EPERM)})
+		if f.Kind != "unsupported" || f.Fix == "" || !strings.Contains(f.What, string(k)) {
+			t.Errorf("%s: %+v", k, f)
+		}
+	}
+	if f := explainClone(unix.EAGAIN).(*spawn.Failed); f.Kind != "busy" {
+		t.Errorf("%+v", f)
+	}
+	if f := explainClone(unix.EPERM).(*spawn.Failed); f.Kind != "unsupported" || f.Fix == "" {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestMergeMessages(t *testing.T) {
+	q := &mergeRequest{true, true, "/h", "/a", []string{".git"}, []string{"/h/c"}, 5, []byte("k")}
+	got, err := decodeMergeRequest(q.encode())
+	if err != nil || !reflect.DeepEqual(got, q) {
+		t.Errorf("%+v %v", got, err)
+	}
+	r := &mergeReply{"e", []merge.Change{{Path: "/p", Did: merge.Held, Why: "w"}}, []byte("k")}
+	back, err := decodeMergeReply(r.encode())
+	if err != nil || !reflect.DeepEqual(back, r) {
+		t.Errorf("%+v %v", back, err)
+	}
+}
+
+// Answers about many or long paths stay within one message.
+func TestShorten(t *testing.T) {
+	var cs []spawn.Change
+	for range 200 {
+		cs = append(cs, spawn.Change{Path: strings.Repeat("p", 3000), Did: "created"})
+	}
+	m := &spawn.Message{Op: spawn.OpCommitted, Changes: shorten(cs)}
+	if _, err := m.Encode(); err != nil {
+		t.Error(err)
+	}
+	if last := m.Changes[len(m.Changes)-1]; last.Did != "more" {
+		t.Errorf("%+v", last)
+	}
+}
