@@ -3,6 +3,7 @@ package sandboxtest
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -157,6 +158,33 @@ var conformance = map[string]func(*testing.T, Subject){
 		f := strings.Fields(d.Stdout)
 		if len(f) != 2 || len(f[0]) > 7 || f[0][0] != '8' || f[1] != "0" {
 			t.Errorf("disk: %q", d.Stdout)
+		}
+	},
+	// The root is small, and Debian's programs run in it all the same.
+	"programs of the host": func(t *testing.T, s Subject) {
+		dir := folder(t, map[string]string{"a.c": "int puts(const char*); int main(void){return puts(\"compiled\")<0;}"})
+		p := grant(dir, "/w", casemate.Write)
+		p.Filesystem[0].Execute = true
+		for program, want := range map[string]string{
+			"awk 'BEGIN{print 6*7}'":                                                            "42\n",
+			"date -u -d @0 +%Y; getent passwd 1000":                                             "1970\nsandbox:x:1000:1000:sandbox:/tmp:/bin/sh\n",
+			"getent services http | tr -s ' '":                                                  "http 80/tcp www\n",
+			"perl -e 'print 6*7'":                                                               "42",
+			"echo a | xargs echo b | cat /dev/fd/0":                                             "b a\n",
+			"git init -q /tmp/r && ls /tmp/r/.git/HEAD":                                         "/tmp/r/.git/HEAD\n",
+			"node -e 'console.log(Object.keys(require(\"os\").networkInterfaces()).length)'":    "0\n",
+			"/usr/bin/python3 -c 'import multiprocessing as m; print(m.Value(\"i\", 7).value)'": "7\n",
+			"gcc -o /w/a /w/a.c && /w/a":                                                        "compiled\n",
+		} {
+			if name, _, _ := strings.Cut(program, " "); name != "echo" {
+				if _, err := exec.LookPath(name); err != nil {
+					t.Logf("%s is not on this host", name)
+					continue
+				}
+			}
+			if d := s.sh(t, p, program); d.Stdout != want {
+				t.Errorf("%s: %+v", program, d)
+			}
 		}
 	},
 	"usage is counted": func(t *testing.T, s Subject) {
