@@ -88,7 +88,7 @@ func (a *app) commands() *cobra.Command {
 	root.AddCommand(
 		a.initCommand(), a.trustCommand(), a.serveCommand(), a.callCommand(), a.toolsCommand(), a.whyCommand(),
 		a.stopCommand(), a.poolCommand(), a.doctorCommand(), a.logCommand(), a.diffCommand(), a.undoCommand(),
-		a.schemaCommand(), a.versionCommand(), a.routerCommand(), demoCommand(),
+		a.schemaCommand(), a.versionCommand(), a.routerCommand(), a.demoCommand(), a.attackerCommand(),
 	)
 	return root
 }
