@@ -30,7 +30,7 @@ var verbs = map[string]func(args []string) (string, error){
 	"read": read, "write": write, "list": list, "mkdir": mkdir, "rename": rename, "symlink": symlink, "link": link, "chmod": chmod, "creat": creat,
 	"mknod": mknod, "fifo": fifo, "connect": connect, "abstract": abstract, "socket": socket, "syscall": syscallNumber, "kill": kill,
 	"pids": pids, "fds": fds, "environ": environ, "fork": fork, "memory": memory, "descriptors": descriptors, "output": output, "ioctl": ioctl,
-	"linkadd": linkAdd, "inflight": inflight, "pipes": pipes, "inotify": inotify, "status": status,
+	"linkadd": linkAdd, "inflight": inflight, "pipes": pipes, "inotify": inotify, "sendfd": sendFD, "status": status,
 }
 
 func main() {
@@ -316,6 +316,15 @@ func inflight([]string) (string, error) {
 	}
 	time.Sleep(3 * time.Second)
 	return strconv.Itoa(n), nil
+}
+
+// sendFD puts one descriptor on the way, as any program may.
+func sendFD([]string) (string, error) {
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return "", err
+	}
+	return "", unix.Sendmsg(p[0], []byte("x"), unix.UnixRights(p[0]), nil, unix.MSG_DONTWAIT)
 }
 
 // pipes fills pipes up to the user's soft limit of pipe pages.
