@@ -96,18 +96,18 @@ var fileAttacks = []attack{
 		if !ok {
 			return
 		}
-		broken := strings.Contains(text, canary) || strings.Contains(text, "SEEN")
-		compared := "the copy (all that this user may read of it)"
+		copies, seen, got := strings.Count(text, canary), strings.Count(text, "SEEN"), 0
+		compared := "the host's own file is closed to this user too"
 		if b, err := os.ReadFile("/etc/shadow"); err == nil {
 			n := 0
 			for l := range strings.Lines(string(b)) {
-				if n++; len(l) > 8 {
-					broken = broken || strings.Contains(text, strings.TrimSpace(l))
+				if n++; len(l) > 8 && strings.Contains(text, strings.TrimSpace(l)) {
+					got++
 				}
 			}
-			compared = fmt.Sprintf("the %d lines of the host's file and the copy", n)
+			compared = fmt.Sprintf("%d of the host's %d lines", got, n)
 		}
-		r.judge(broken, "compared with %s: none of it in the %d bytes that the planner got; the sandbox has no /etc/shadow", compared, len(text))
+		r.judge(copies+seen+got > 0, "in the %d bytes that the planner got: the mark of the copy %s, %s; the sandbox has an /etc/shadow: %s", len(text), times(copies), compared, yesNo(seen > 0))
 	}},
 	{"read ~/.ssh and cloud credentials", "mount namespace: no home but what is granted", func(d *demo, ctx context.Context, r *attackRow) {
 		names := []string{".ssh/id_ed25519", ".aws/credentials", ".config/gcloud/application_default_credentials.json", ".kube/config", ".docker/config.json", ".netrc"}
@@ -124,7 +124,8 @@ var fileAttacks = []attack{
 		}
 		r.Tried = fmt.Sprintf("cat %s of a home made for this (mode 0644); look for the real %s", strings.Join(names, ", "), strings.Join(real, ", "))
 		if text, ok := d.hit(ctx, r, "shell", script); ok {
-			r.judge(strings.Contains(text, canary) || strings.Contains(text, "SEEN"), "of the %d secrets, each with a mark, no mark reached the planner; none of the %d real folders exists in the sandbox", len(names), len(real))
+			got, seen := strings.Count(text, canary), strings.Count(text, "SEEN")
+			r.judge(got+seen > 0, "of %d secrets %d reached the planner; of %d folders %d exist in the sandbox", len(names), got, len(real)+1, seen)
 		}
 	}},
 	{"write outside a grant by symlink", "overlay merged back by descriptor; mount namespace", func(d *demo, ctx context.Context, r *attackRow) {
@@ -161,7 +162,12 @@ var fileAttacks = []attack{
 		r.Tried = "overwrite, chmod, replace and remove /shared/doc.txt, granted with access: read; make a file beside it"
 		if _, ok := d.hit(ctx, r, "reader", "echo evil > /shared/doc.txt; chmod 777 /shared/doc.txt; echo evil > /tmp/x; mv /tmp/x /shared/doc.txt; rm -f /shared/doc.txt; echo evil > /shared/new"); ok {
 			fi, err := os.Stat(d.place.path("shared/doc.txt"))
-			r.judge(err != nil || fi.Mode().Perm() != 0o644 || d.place.holds("shared/doc.txt") != untouched || len(d.place.there("shared/new")) > 0, "on the host the file has its content and its mode, and there is none beside it")
+			if err != nil {
+				r.judge(true, "on the host the file is gone: %v", err)
+				return
+			}
+			got, made := d.place.holds("shared/doc.txt"), d.place.there("shared/new")
+			r.judge(fi.Mode().Perm() != 0o644 || got != untouched || len(made) > 0, "on the host the file holds %q and has mode %#o; beside it was made: %s", strings.TrimSpace(got), fi.Mode().Perm(), orNone(made))
 		}
 	}},
 	{"plant a git hook where there is no .git yet", "protected names: the merge to the host leaves them out", func(d *demo, ctx context.Context, r *attackRow) {
@@ -225,7 +231,8 @@ var fileAttacks = []attack{
 		if !ok {
 			return
 		}
-		r.judge(strings.Contains(during+after, canary) || strings.Contains(during+after, "left"), "the first call read its own secret; the two that spied got nothing of it and saw no file of its name")
+		got, seen := strings.Count(during+after, canary), strings.Count(during+after, "left")
+		r.judge(got+seen > 0, "the first call read its own secret; the two that spied got it %s and saw a file of its name %s", times(got), times(seen))
 	}},
 }
 
@@ -258,6 +265,24 @@ func orNone(names []string) string {
 		return "none"
 	}
 	return strings.Join(names, ", ")
+}
+
+// times counts for people.
+func times(n int) string {
+	switch n {
+	case 0:
+		return "never"
+	case 1:
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 // shellWord is s as one word of a shell.

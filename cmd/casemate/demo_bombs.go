@@ -29,7 +29,7 @@ func hostSees(line string) int {
 
 var bombAttacks = []attack{
 	{"fork bomb", "cgroup and rlimit: processes", func(d *demo, ctx context.Context, r *attackRow) {
-		const child = "sleep 31.4159"
+		child := "sleep 31." + d.place.mark
 		r.Tried = fmt.Sprintf("start 500 processes where the profile allows %d, while the honest planner works", demoProcesses)
 		var peak, slowest = 0, time.Duration(0)
 		stop, watched := make(chan struct{}), make(chan error, 1)
@@ -128,7 +128,7 @@ var bombAttacks = []attack{
 		r.judge(len(a.text) > demoOutput+4096, "%d bytes reached the planner, and it was told: %q", len(a.text), short(strings.ReplaceAll(a.text, "A", "")))
 	}},
 	{"outlive its call", "pid namespace: its end is everybody's", func(d *demo, ctx context.Context, r *attackRow) {
-		const child = "sleep 27.1828"
+		child := "sleep 27." + d.place.mark
 		r.Tried = "leave daemons behind (setsid, double fork, signals ignored) that write to the project half a second later"
 		if _, ok := d.hit(ctx, r, "workshop", "trap '' HUP TERM INT; (setsid "+child+" >/dev/null 2>&1 </dev/null & ); (setsid sh -c 'sleep 0.5; echo late > /work/late; exec "+child+"' >/dev/null 2>&1 </dev/null & ) "); !ok {
 			return
@@ -177,7 +177,7 @@ var otherAttacks = []attack{
 			}
 			text += a.text
 		}
-		r.judge(len(got) > 0 || strings.Contains(text, canary), "calls that succeeded: %s; the secret, which everybody on the host may read, did not reach the planner", orNone(got))
+		r.judge(len(got) > 0 || strings.Contains(text, canary), "calls that succeeded: %s; the secret, which everybody on the host may read, reached the planner %s", orNone(got), times(strings.Count(text, canary)))
 	}},
 	{"terminal escapes in output", "everything that a person sees is escaped", func(d *demo, ctx context.Context, r *attackRow) {
 		r.Tried = "print a title change, a cleared screen, a clipboard write, a C1 control and a right-to-left override, and have casemate call show it on a terminal"

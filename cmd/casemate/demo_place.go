@@ -30,6 +30,7 @@ const untouched = "UNTOUCHED\n"
 type demoPlace struct {
 	dir   string   // 0755, and so are the victims: no mode of a file holds what a wall should
 	self  string   // this binary
+	mark  string   // digits that no process of another run has in its arguments
 	env   []string // of the servers
 	flags []string // that take walls away
 }
@@ -45,7 +46,7 @@ const (
 
 // newDemoPlace makes the folder and the victims.
 func newDemoPlace(without []string) (p *demoPlace, err error) {
-	p = &demoPlace{}
+	p = &demoPlace{mark: fmt.Sprintf("%d%06d", os.Getpid(), time.Now().Nanosecond()/1000)}
 	if p.self, err = os.Executable(); err == nil {
 		p.self, err = filepath.EvalSymlinks(p.self)
 	}

@@ -175,7 +175,7 @@ var reachAttacks = []attack{
 		}
 	}},
 	{"see and signal processes of the host", "pid namespace; a /proc of its own; Landlock scope", func(d *demo, ctx context.Context, r *attackRow) {
-		victim := exec.Command("/bin/sleep", "271.828")
+		victim := exec.Command("/bin/sleep", "271."+d.place.mark)
 		if err := victim.Start(); err != nil {
 			r.failed("%v", err)
 			return
@@ -185,7 +185,7 @@ var reachAttacks = []attack{
 		go func() { ended <- victim.Wait() }()
 		defer func() { victim.Process.Kill(); <-ended }()
 		r.Tried = fmt.Sprintf("kill -9 %d (a process of the demo), kill -9 of every number that /proc shows but itself, grep of every /proc/*/cmdline for it and for casemate serve", pid)
-		text, ok := d.hit(ctx, r, "shell", fmt.Sprintf("kill -9 %d 2>/dev/null; grep -ls -e '27[1].828' -e 'serv[e]' /proc/[0-9]*/cmdline && echo SEEN; set -- /proc/[0-9]*; echo \"count $#\"; for p in \"$@\"; do p=${p#/proc/}; [ $p != 1 ] && [ $p != $$ ] && kill -9 $p 2>/dev/null; done", pid))
+		text, ok := d.hit(ctx, r, "shell", fmt.Sprintf("kill -9 %d 2>/dev/null; grep -ls -e '27[1].%s' -e 'serv[e]' /proc/[0-9]*/cmdline && echo SEEN; set -- /proc/[0-9]*; echo \"count $#\"; for p in \"$@\"; do p=${p#/proc/}; [ $p != 1 ] && [ $p != $$ ] && kill -9 $p 2>/dev/null; done", pid, d.place.mark))
 		if !ok {
 			return
 		}
@@ -195,13 +195,14 @@ var reachAttacks = []attack{
 			r.judge(true, "the victim ended: %v", err)
 		default:
 			seen := strings.Count(strings.Join(processTable(), "\n"), "\n") + 1
-			r.judge(strings.Contains(text, "SEEN"), "the victim, number %d, lives; the sandbox counted %s processes of the host's %d", pid, after(text, "count "), seen)
+			r.judge(strings.Contains(text, "SEEN"), "the victim, number %d, lives; the sandbox found it or casemate serve: %s; it counted %s processes, the host has %d", pid, yesNo(strings.Contains(text, "SEEN")), after(text, "count "), seen)
 		}
 	}},
 	{"read the environment of the host", "environment by allow list; pid namespace", func(d *demo, ctx context.Context, r *attackRow) {
 		r.Tried = "env; cat /proc/*/environ, while casemate serve has AWS_SECRET_ACCESS_KEY and another secret in its own"
 		if text, ok := d.hit(ctx, r, "shell", "env; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'"); ok {
-			r.judge(strings.Contains(text, canary), "neither secret in the %d bytes that the planner got", len(text))
+			got := strings.Count(text, canary)
+			r.judge(got > 0, "in the %d bytes that the planner got a secret stands %s", len(text), times(got))
 		}
 	}},
 	{"make a setuid program in its own /tmp", "seccomp: no mode with a setuid bit", func(d *demo, ctx context.Context, r *attackRow) {

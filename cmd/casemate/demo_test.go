@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/casemate/casemate/internal/testenv"
 )
@@ -152,5 +153,43 @@ func TestDemoAloneTakesWallsAway(t *testing.T) {
 	cmd = p.command("attacker", "userns")
 	if out, err := cmd.CombinedOutput(); err == nil || !bytes.Contains(out, []byte("no sandbox")) {
 		t.Errorf("the attacker ran outside a sandbox: %v %s", err, out)
+	}
+}
+
+// TestDemoInterrupted: Ctrl-C leaves no file and no process.
+func TestDemoInterrupted(t *testing.T) {
+	p := newPlace(t)
+	cmd := p.command("demo")
+	errs := &lockedBuffer{}
+	cmd.Stderr = errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	var found []string
+	for deadline := time.Now().Add(testWait); len(found) == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		found, _ = filepath.Glob(p.dir + "/tmp/casemate-demo-*/project/notes/done.txt") // an honest task is done
+	}
+	if len(found) == 0 {
+		t.Error("it did not begin")
+	}
+	cmd.Process.Signal(os.Interrupt)
+	select {
+	case err := <-exited:
+		if e, ok := errors.AsType[*exec.ExitError](err); !ok || e.ExitCode() != 1 || !strings.Contains(errs.String(), "interrupted") {
+			t.Errorf("%v %s", err, errs)
+		}
+	case <-time.After(2 * testWait):
+		cmd.Process.Kill()
+		t.Fatal("it does not end")
+	}
+	if left, _ := os.ReadDir(p.dir + "/tmp"); len(left) > 0 {
+		t.Errorf("it left %v", left)
+	}
+	for _, c := range processTable() {
+		if strings.HasPrefix(c, testenv.Binaries(t).Casemate+" serve") {
+			t.Errorf("it left %q", c)
+		}
 	}
 }
