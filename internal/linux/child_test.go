@@ -31,6 +31,7 @@ func parts() map[string]func(args []string) error {
 		"guest-exec":   guestExec,
 		"router":       routerServer,
 		"landlock":     landlocked,
+		"landlock-one": landlockedHere,
 		"landlock-net": landlockedNet,
 		"caps":         dropped,
 		"keep-caps":    kept,

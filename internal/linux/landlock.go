@@ -96,14 +96,42 @@ func Landlock(rules []LandlockRule, net LandlockNet) (abi int, err error) {
 	return abi, EnterLandlock(fd)
 }
 
+// LandlockHere is Landlock for a process that starts programs from the calling
+// thread, which it has locked, and from no other: signals are scoped for this
+// thread and what it starts, and the other threads of this process may still
+// signal those. Landlock cannot do that: before ABI 8 each thread gets a domain
+// of its own, and what one thread started no other could signal.
+func LandlockHere(rules []LandlockRule, net LandlockNet) (abi int, err error) {
+	fd, abi, err := ruleset(rules, net, unix.LANDLOCK_SCOPE_SIGNAL)
+	if err != nil {
+		return abi, err
+	}
+	defer unix.Close(fd)
+	if err := EnterLandlock(fd); err != nil || abi < 6 {
+		return abi, err
+	}
+	signals, err := createRuleset(&unix.LandlockRulesetAttr{Scoped: unix.LANDLOCK_SCOPE_SIGNAL})
+	if err != nil {
+		return abi, err
+	}
+	defer unix.Close(signals)
+	return abi, enterHere(signals)
+}
+
 // LandlockRuleset prepares what EnterLandlock enters, and returns its
 // descriptor, which is closed on execve.
 func LandlockRuleset(rules []LandlockRule, net LandlockNet) (fd, abi int, err error) {
+	return ruleset(rules, net, 0)
+}
+
+// ruleset leaves out the scopes in unscoped.
+func ruleset(rules []LandlockRule, net LandlockNet, unscoped uint64) (fd, abi int, err error) {
 	abi = LandlockABI()
 	if abi == 0 {
 		return -1, 0, &Error{Op: "landlock", Err: unix.EOPNOTSUPP}
 	}
 	attr := handled(abi, net)
+	attr.Scoped &^= unscoped
 	fd, err = createRuleset(&attr)
 	if err != nil {
 		return -1, abi, err

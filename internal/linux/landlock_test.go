@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -169,6 +170,47 @@ func TestLandlockConfinesEveryThread(t *testing.T) {
 			t.Errorf("%s/f holds %q (%v)", sub, b, err)
 		}
 	}
+}
+
+func landlockedHere(args []string) error {
+	outside, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	if err := NoNewPrivs(); err != nil {
+		return err
+	}
+	if _, err := LandlockHere([]LandlockRule{{Path: "/", Access: LandlockReadWriteExec}}, LandlockNet{}); err != nil {
+		return err
+	}
+	say("here", unix.Kill(outside, 0))
+	child, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "kill -0 " + args[0] + " 2>/dev/null && exit 1; kill -STOP $$"}, &os.ProcAttr{})
+	if err != nil {
+		return err
+	}
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(child.Pid, &ws, unix.WUNTRACED, nil); err != nil || !ws.Stopped() {
+		return errors.New("the child could signal what is outside")
+	}
+	signaled := make(chan error)
+	go func() { signaled <- unix.Kill(child.Pid, unix.SIGKILL) }() // on another thread: this one is taken
+	say("elsewhere", <-signaled)
+	child.Kill()
+	child.Wait()
+	return nil
+}
+
+// Another thread than the one that starts programs may signal them, and they
+// nothing outside.
+func TestLandlockHere(t *testing.T) {
+	needLandlock(t, 6)
+	victim, err := os.StartProcess("/bin/sleep", []string{"sleep", "60"}, &os.ProcAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { victim.Kill(); victim.Wait() }()
+	expect(t, run(t, "landlock-one", strconv.Itoa(victim.Pid)), map[string]string{"here": "EPERM", "elsewhere": "ok"})
 }
 
 func landlockedNet(args []string) error {

@@ -44,3 +44,9 @@ func EnterLandlock(ruleset int) error {
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0, 0)
 	return failed("enter landlock", errno)
 }
+
+// enterHere confines the calling thread alone.
+func enterHere(ruleset int) error {
+	_, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0, 0)
+	return failed("enter landlock", errno)
+}
