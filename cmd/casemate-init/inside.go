@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"runtime"
@@ -116,39 +117,60 @@ func stopAll() bool {
 	return false
 }
 
+// allStopped says whether every other process stands still. The parent of a
+// vfork waits in the kernel (D) for its child, which is stopped and so does not
+// let it go; it stops before it runs again.
 func allStopped() bool {
 	pids, err := os.ReadDir("/proc")
 	if err != nil {
 		return false
 	}
+	waiting, parents := map[string]bool{}, map[string]bool{}
 	for _, p := range pids {
 		name := p.Name()
 		if name[0] < '1' || name[0] > '9' || name == "1" {
 			continue
 		}
 		tasks, err := os.ReadDir("/proc/" + name + "/task")
-		if err != nil {
-			continue // it ended meanwhile
+		if err != nil && !ended(err) {
+			return false
 		}
 		for _, t := range tasks {
 			b, err := os.ReadFile("/proc/" + name + "/task/" + t.Name() + "/stat")
-			if err != nil {
-				continue
-			}
-			if st := state(string(b)); st != 'T' && st != 't' && st != 'Z' && st != 'X' {
+			if err != nil && !ended(err) {
 				return false
 			}
+			switch st, parent := state(string(b)); {
+			case err != nil, st == 'Z', st == 'X':
+			case st == 'T', st == 't':
+				parents[parent] = true
+			case st == 'D':
+				waiting[name] = true
+			default:
+				return false
+			}
+		}
+	}
+	for name := range waiting {
+		if !parents[name] {
+			return false
 		}
 	}
 	return true
 }
 
-// state is the third field of /proc/PID/stat; the second may hold anything.
-func state(stat string) byte {
-	if i := strings.LastIndexByte(stat, ')'); i >= 0 && i+2 < len(stat) {
-		return stat[i+2]
+// ended says whether a file of /proc could not be read because its process is
+// gone.
+func ended(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }
+
+// state is the third field of /proc/PID/stat, and parent the fourth; the second
+// may hold anything.
+func state(stat string) (state byte, parent string) {
+	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(f) < 2 {
+		return 'R', ""
 	}
-	return 'R'
+	return f[0][0], f[1]
 }
 
 // run is the guest until it ends: this process itself, or an interpreter that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -36,16 +37,17 @@ func sessionCommits(t *testing.T) {
 	if f, err := guest.Read(sb.Guest(), guest.MaxReply); err != nil || f.Type != guest.Ready {
 		t.Fatal(f.Type, err)
 	}
-	// It counts in a file, with setsid and without.
+	// It counts in a file, with setsid and without; and it always starts
+	// something, so that a stop meets parents which wait for a stopped child.
 	const count = `n=0; while :; do n=$((n+1)); echo $n > /work/NAME; sleep 0.01; done`
-	run(sb, "("+strings.ReplaceAll(count, "NAME", "a")+") & setsid sh -c '"+strings.ReplaceAll(count, "NAME", "b")+"' & sleep 0.1")
+	run(sb, "("+strings.ReplaceAll(count, "NAME", "a")+") & setsid sh -c '"+strings.ReplaceAll(count, "NAME", "b")+"' & for i in 1 2 3; do (while :; do /bin/true; done) & done; sleep 0.1")
 	finished(t, sb)
 	var last [2]string
-	for i, id := range []casemate.CallID{"c_first", "c_second"} {
+	for i := range 8 {
 		if i > 0 {
 			time.Sleep(100 * time.Millisecond)
 		}
-		if cs, err := sb.(casemate.Committer).Commit(ctx, id); err != nil || len(cs) != 2 {
+		if cs, err := sb.(casemate.Committer).Commit(ctx, casemate.CallID("c_"+strconv.Itoa(i))); err != nil || len(cs) != 2 {
 			t.Fatalf("commit %d: %v %v", i, cs, err)
 		}
 		for j, name := range []string{"a", "b"} {
