@@ -105,7 +105,15 @@ func guestChecked(allow, refuse, absent *decision) map[string]*decision {
 		return on(arg(n), unix.S_IFMT, refuse, mode(n), unix.S_IFCHR, unix.S_IFBLK)
 	}
 
+	// A session's guest is stopped while its writes are carried to the host. The
+	// kernel wakes what is stopped by a SIGCONT that a guest ordered before: of a
+	// timer (what timeout(1) asks for has no pointer, and is SIGALRM; all 64 bits
+	// of it count), or of a descriptor.
+	timer := on(arg(1), whole, on(arg(1)+4, whole, allow, absent, 0), absent, 0)
+
 	return map[string]*decision{
+		"timer_create": timer, "fcntl": on(arg(1), whole, refuse, allow, unix.F_SETSIG),
+
 		"chmod": mode(1), "fchmod": mode(1), "fchmodat": mode(2), "fchmodat2": mode(2),
 		"creat": mode(1), "mkdir": mode(1), "mkdirat": mode(2),
 		"open": open(1), "openat": open(2),

@@ -116,6 +116,10 @@ func guestRows() []row {
 		{"ioctl", [6]uint64{0, unix.TIOCSTI}, eperm}, {"ioctl", [6]uint64{0, high | unix.TIOCSTI}, eperm},
 		{"ioctl", [6]uint64{0, high | unix.TIOCLINUX}, eperm}, {"ioctl", [6]uint64{0, unix.TIOCSETD}, eperm},
 
+		{"timer_create", [6]uint64{1, 0}, allowed}, {"timer_create", [6]uint64{1, 0x7000}, enosys}, {"timer_create", [6]uint64{1, 1 << 32}, enosys},
+		{"fcntl", [6]uint64{0, unix.F_SETFL}, allowed}, {"fcntl", [6]uint64{0, unix.F_SETSIG}, eperm}, {"fcntl", [6]uint64{0, high | unix.F_SETSIG}, eperm},
+		{"mq_notify", [6]uint64{}, eperm},
+
 		{"personality", [6]uint64{0}, allowed}, {"personality", [6]uint64{0xffffffff}, allowed},
 		{"personality", [6]uint64{8}, eperm}, {"personality", [6]uint64{0x0040000}, eperm},
 		{"prctl", [6]uint64{unix.PR_SET_NAME}, allowed}, {"prctl", [6]uint64{unix.PR_SET_VMA}, allowed},

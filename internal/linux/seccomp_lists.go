@@ -18,7 +18,7 @@ const guestNeeds = `
 // guestAllowed are allowed whatever their arguments are.
 const guestAllowed = `
 	read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 close close_range
-	lseek fcntl flock dup dup2 dup3 pipe pipe2 ftruncate truncate fallocate fadvise64 readahead
+	lseek flock dup dup2 dup3 pipe pipe2 ftruncate truncate fallocate fadvise64 readahead
 	fsync fdatasync sync_file_range sendfile splice tee copy_file_range cachestat
 	stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2
 	getdents getdents64 getcwd chdir fchdir umask
@@ -31,7 +31,7 @@ const guestAllowed = `
 	mmap munmap mprotect mremap msync mincore madvise brk mlock mlock2 munlock mlockall munlockall mseal
 	pkey_mprotect pkey_alloc pkey_free map_shadow_stack membarrier rseq
 	shmget shmat shmdt shmctl semget semop semtimedop semctl msgget msgsnd msgrcv msgctl
-	mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
+	mq_open mq_unlink mq_timedsend mq_timedreceive mq_getsetattr
 
 	fork vfork execve execveat exit exit_group wait4 waitid set_tid_address
 	set_robust_list get_robust_list futex futex_waitv futex_wake futex_wait futex_requeue
@@ -49,7 +49,7 @@ const guestAllowed = `
 
 	poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
 	eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime
-	timer_create timer_settime timer_gettime timer_getoverrun timer_delete
+	timer_settime timer_gettime timer_getoverrun timer_delete
 	nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time alarm getitimer setitimer
 
 	connect accept accept4 bind listen shutdown getsockname getpeername getsockopt
@@ -69,13 +69,13 @@ const guestRefused = `
 	init_module finit_module delete_module iopl ioperm vhangup syslog
 	settimeofday clock_settime adjtimex clock_adjtime sethostname setdomainname
 
-	sync syncfs vmsplice
+	sync syncfs vmsplice mq_notify
 	mbind set_mempolicy get_mempolicy set_mempolicy_home_node migrate_pages move_pages`
 
 // sync and syncfs write out file systems of the host, which stalls others.
 // vmsplice hands pages of a process to a pipe, which nothing but benchmarks
 // wants and kernel bugs need. The memory policies choose among the host's
-// nodes.
+// nodes. mq_notify orders signals, as timer_create can; see guestChecked.
 
 // guestAbsent give ENOSYS, as on a kernel that is older or built without them.
 //
