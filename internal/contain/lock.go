@@ -50,6 +50,26 @@ func limits(processes, fileSize int64) error {
 		}
 		*n = min(*n, have.Max) // a user may have been given less
 	}
+	for _, most := range [...]struct {
+		resource int
+		limit    uint64
+	}{
+		{unix.RLIMIT_RTPRIO, 0}, // a quota of cpu does not hold what runs in real time
+		{unix.RLIMIT_NICE, 0},
+		{unix.RLIMIT_SIGPENDING, 4096}, // counted for the user outside too
+		{unix.RLIMIT_MSGQUEUE, 800 << 10},
+		{unix.RLIMIT_MEMLOCK, 8 << 20},
+	} {
+		var have unix.Rlimit
+		if err := unix.Getrlimit(most.resource, &have); err != nil {
+			return os.NewSyscallError("getrlimit", err)
+		}
+		have.Max = min(have.Max, most.limit)
+		have.Cur = min(have.Cur, have.Max)
+		if err := unix.Setrlimit(most.resource, &have); err != nil {
+			return os.NewSyscallError("setrlimit", err)
+		}
+	}
 	return l.Apply()
 }
 
