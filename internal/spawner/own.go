@@ -2,6 +2,7 @@ package spawner
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -97,6 +98,7 @@ func (s *server) idmapped(m idmap) (*os.File, error) {
 }
 
 func idmapMount(mount int, userns *os.File) error {
+	defer runtime.KeepAlive(userns) // nobody else may hold it: see idmapped
 	return unix.MountSetattr(mount, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns.Fd())})
 }
 

@@ -21,6 +21,10 @@ var controls = []struct {
 	{"no_new_privs", contain.Privs}, {"landlock", contain.Landlock}, {"no capabilities", contain.Caps}, {"seccomp", contain.Seccomp}, {"keyring", contain.Keyring},
 }
 
+func (s *server) probed(c *spawn.Conn, m *spawn.Message) {
+	c.Send(&spawn.Message{Op: spawn.OpProbed, Seq: m.Seq, Probed: s.probe()})
+}
+
 // probe makes a real sandbox with a grant of each kind, asks what was on, and
 // ends it.
 func (s *server) probe() []spawn.Control {

@@ -153,8 +153,21 @@ func (s *server) setPlan(fd int) error {
 	return nil
 }
 
+// maxRequests bounds the requests of one connection that are being answered: a
+// start, a commit and a kill of every sandbox, and some. Over it nothing more is
+// read, so that a router which does not read its answers waits itself.
+const maxRequests = 4 * MaxSandboxes
+
 // serve answers the requests of one connection until it ends.
 func (s *server) serve(c *spawn.Conn, operator bool) {
+	room := make(chan struct{}, maxRequests)
+	answer := func(f func(*spawn.Conn, *spawn.Message), m *spawn.Message) {
+		room <- struct{}{}
+		go func() {
+			f(c, m)
+			<-room
+		}()
+	}
 	for {
 		m, fds, err := c.Recv()
 		if err != nil {
@@ -169,17 +182,17 @@ func (s *server) serve(c *spawn.Conn, operator bool) {
 		}
 		switch {
 		case m.Op == spawn.OpStart:
-			go s.start(c, m)
+			answer(s.start, m)
 		case m.Op == spawn.OpCommit:
-			go s.commit(c, m)
+			answer(s.commit, m)
 		case m.Op == spawn.OpKill:
-			go s.killed(c, m)
+			answer(s.killed, m)
 		case m.Op == spawn.OpRecord:
 			s.reply(c, m, s.record(m.Line))
 		case m.Op == spawn.OpProbe:
-			go c.Send(&spawn.Message{Op: spawn.OpProbed, Seq: m.Seq, Probed: s.probe()})
+			answer(s.probed, m)
 		case m.Op == spawn.OpUndo && operator:
-			go s.undo(c, m)
+			answer(s.undo, m)
 		default:
 			s.reply(c, m, refuse("denied", "this connection may not ask that"))
 		}

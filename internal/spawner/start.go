@@ -54,8 +54,9 @@ func (s *server) start(c *spawn.Conn, m *spawn.Message) {
 	}
 	err = c.Send(&spawn.Message{Op: spawn.OpStarted, Seq: m.Seq, Started: *started}, guest)
 	unix.Close(guest)
-	if err != nil {
-		b.kill()
+	if err != nil { // such as too many descriptors of this user under way
+		s.forget(b)
+		s.reply(c, m, err)
 	}
 }
 
