@@ -20,11 +20,12 @@ var systemFiles = []string{
 	"/etc/java-11-openjdk", "/etc/java-17-openjdk", "/etc/java-21-openjdk", "/etc/java-25-openjdk", "/etc/python3", "/etc/perl",
 }
 
-// What of /proc tells about the host and is readable by everyone there.
+// What of /proc tells about the host and is readable by everyone there. The
+// counts of interrupts and the pressure tell when somebody types, or works.
 var masks = []string{
-	"/proc/acpi", "/proc/asound", "/proc/bus", "/proc/cmdline", "/proc/config.gz", "/proc/driver", "/proc/fs", "/proc/irq", "/proc/kallsyms",
-	"/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/latency_stats", "/proc/modules", "/proc/partitions", "/proc/diskstats",
-	"/proc/sched_debug", "/proc/scsi", "/proc/swaps", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/proc/tty",
+	"/proc/acpi", "/proc/asound", "/proc/bus", "/proc/cmdline", "/proc/config.gz", "/proc/consoles", "/proc/driver", "/proc/fs", "/proc/interrupts", "/proc/iomem", "/proc/ioports", "/proc/irq", "/proc/kallsyms",
+	"/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/latency_stats", "/proc/locks", "/proc/modules", "/proc/partitions", "/proc/diskstats", "/proc/pressure",
+	"/proc/sched_debug", "/proc/schedstat", "/proc/scsi", "/proc/softirqs", "/proc/swaps", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/proc/tty",
 }
 
 // ReadFacts reads what a plan needs of this host. It follows no link of a
