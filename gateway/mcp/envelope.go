@@ -25,6 +25,10 @@ var batching = []string{"2024-11-05", "2025-03-26"}
 // maxBatch is how many messages one array may hold.
 const maxBatch = 64
 
+// maxName bounds the name of a tool, in bytes; those of the catalog are
+// shorter.
+const maxName = 128
+
 // methods are the requests and notifications that a client may send to a
 // server that has tools and nothing else. The SDK would serve more, such as
 // empty lists of prompts; what is not here never reaches it.
@@ -203,7 +207,10 @@ func (m *message) readParams(raw json.RawMessage) *fault {
 	}
 	switch m.method {
 	case "tools/call":
-		m.name = text(params["name"])
+		// The SDK would repeat in its answer what is no name, however long.
+		if m.name = text(params["name"]); m.name == "" || len(m.name) > maxName {
+			return bad("name", fmt.Errorf("it is not a text of 1 to %d bytes", maxName))
+		}
 		if args, ok := params["arguments"]; ok {
 			if _, err := object(args, nil); err != nil {
 				return bad("arguments", err)

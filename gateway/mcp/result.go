@@ -18,8 +18,7 @@ func result(o *casemate.Outcome, anyStructured bool) *sdk.CallToolResult {
 	if r := o.Result; r != nil {
 		said := res.Content
 		res = content(r, anyStructured)
-		// What the tool said of its own failure says it better than our kind.
-		if o.Error != nil && (o.Error.Kind != casemate.ToolFailed || len(res.Content) == 0) {
+		if o.Error != nil && !toldBy(r, o) {
 			res.Content = append(res.Content, said...)
 		}
 		res.IsError = r.IsError || o.Error != nil
@@ -28,6 +27,17 @@ func result(o *casemate.Outcome, anyStructured bool) *sdk.CallToolResult {
 		res.Meta = sdk.Meta{callKey: string(o.Call)}
 	}
 	return res
+}
+
+// toldBy says whether the tool said of its own failure all that we would: a
+// traceback ends with what the error repeats. An exit status, or output that
+// is not what the manifest promises, no tool says.
+func toldBy(r *casemate.Result, o *casemate.Outcome) bool {
+	if o.Error.Kind != casemate.ToolFailed || len(r.Content) == 0 {
+		return false
+	}
+	last := strings.TrimPrefix(o.Error.Message, string(o.Tool)+": ")
+	return strings.HasSuffix(strings.TrimSpace(r.Content[0].Text), last)
 }
 
 // failure is the result of a call that has none. A nil e is that of an

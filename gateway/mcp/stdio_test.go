@@ -15,6 +15,7 @@ import (
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/gateway"
 	"github.com/casemate/casemate/gateway/gatewaytest"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 func TestCallsRunAtOnce(t *testing.T) {
@@ -241,6 +242,8 @@ func TestBadLines(t *testing.T) {
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"run","arguments":null}}`, `"id":1,"error":{"code":-32602`},
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"run","_meta":{"Casemate/Session":"x"}}}`, `"id":1,"error":{"code":-32602`},
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":5}}`, `"id":1,"error":{"code":-32602`},
+		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":["` + strings.Repeat("a", 9000) + `"]}}`, `"id":1,"error":{"code":-32602`},
+		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + strings.Repeat("a", 9000) + `"}}`, `"id":1,"error":{"code":-32602`},
 		{`{"jsonrpc":"2.0","id":1,"method":"ping","params":{},"paramſ":{}}`, `"id":null,"error":{"code":-32600`},
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"junk"}}`, `"id":1,"error":{"code":-32602`},
 		{`{"jsonrpc":"2.0","id":1,"method":"notifications/initialized"}`, `"id":1,"error":{"code":-32600`},
@@ -343,6 +346,29 @@ func TestOutcomes(t *testing.T) {
 	}
 	if res := result(&casemate.Outcome{}, true); !res.IsError || len(res.Content) != 1 {
 		t.Errorf("an outcome of nothing: %+v", res)
+	}
+}
+
+// TestToolFailed: a planner learns why a tool failed, once.
+func TestToolFailed(t *testing.T) {
+	for _, c := range []struct{ said, message, want string }{
+		{"Traceback\nZeroDivisionError: division by zero\n", "run: ZeroDivisionError: division by zero", "Traceback\nZeroDivisionError: division by zero\n"},
+		{"half a line", "run: exit status 3", "half a line|tool-failed: run: exit status 3"},
+		{"nope\n", "run: its standard output is not one JSON value", "nope\n|tool-failed: run: its standard output is not one JSON value"},
+		{"", "run: exit status 3", "tool-failed: run: exit status 3"},
+	} {
+		o := &casemate.Outcome{Tool: "run", Error: &casemate.ErrorJSON{Kind: casemate.ToolFailed, Message: c.message}, Result: &casemate.Result{IsError: true}}
+		if c.said != "" {
+			o.Result.Content = []casemate.Content{{Type: "text", Text: c.said}}
+		}
+		res := result(o, true)
+		var got []string
+		for _, c := range res.Content {
+			got = append(got, c.(*sdk.TextContent).Text)
+		}
+		if strings.Join(got, "|") != c.want || !res.IsError {
+			t.Errorf("%q and %q: %q, want %q", c.said, c.message, got, c.want)
+		}
 	}
 }
 
