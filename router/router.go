@@ -216,37 +216,39 @@ func unwrap(in map[casemate.ToolName]*tool) map[casemate.ToolName]*casemate.Tool
 }
 
 // Stop ends the running calls of a session as cancelled and its idle guests,
-// and returns how many calls there were. The session goes on.
+// and returns how many of both there were. The session goes on.
 func (r *Router) Stop(id casemate.SessionID) int {
-	return r.stop(func(s casemate.SessionID) bool { return s == id }, stopped())
+	calls, idle := r.stop(func(s casemate.SessionID) bool { return s == id }, stopped())
+	return calls + idle
 }
 
 // StopAll ends every running call as cancelled and every guest of a session,
-// and returns how many calls there were.
+// and returns how many of both there were.
 func (r *Router) StopAll() int {
-	return r.stop(func(casemate.SessionID) bool { return true }, stopped())
+	calls, idle := r.stop(func(casemate.SessionID) bool { return true }, stopped())
+	return calls + idle
 }
 
-func stopped() error {
+func stopped() *casemate.Error {
 	return &casemate.Error{Op: "call", Kind: casemate.Cancelled, Err: errors.New("stopped by the operator")}
 }
 
-func (r *Router) stop(whose func(casemate.SessionID) bool, cause error) (n int) {
+func (r *Router) stop(whose func(casemate.SessionID) bool, cause *casemate.Error) (calls, idle int) {
 	r.mu.Lock()
 	for _, c := range r.inflight {
 		if whose(c.Session) {
 			c.cancel(cause)
-			n++
+			calls++
 		}
 	}
 	r.mu.Unlock()
-	r.unseat(func(s *session, _ casemate.ToolName, _ *live) string {
+	idle = r.unseat(func(s *session, _ casemate.ToolName, _ *live) string {
 		if whose(s.id) {
-			return cause.Error()
+			return cause.Err.Error()
 		}
 		return ""
 	})
-	return n
+	return calls, idle
 }
 
 // Shutdown refuses new calls, and returns when nothing is left: calls in
@@ -261,7 +263,7 @@ func (r *Router) Shutdown(ctx context.Context) error {
 	select {
 	case <-over:
 	case <-ctx.Done():
-		if n := r.stop(func(casemate.SessionID) bool { return true }, shutDown()); n > 0 {
+		if n, _ := r.stop(func(casemate.SessionID) bool { return true }, shutDown()); n > 0 {
 			err = fmt.Errorf("%d calls were killed: %w", n, ctx.Err())
 		}
 		<-over
@@ -277,7 +279,7 @@ func (r *Router) Shutdown(ctx context.Context) error {
 	return err
 }
 
-func shutDown() error {
+func shutDown() *casemate.Error {
 	return &casemate.Error{Op: "call", Kind: casemate.Cancelled, Err: errors.New("the server shuts down")}
 }
 

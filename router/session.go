@@ -185,9 +185,9 @@ func (r *Router) empty(t *seat, why string) {
 	r.mu.Unlock()
 }
 
-// unseat ends the idle guests of sessions for which why has a reason. Those
-// that serve a call are left to it.
-func (r *Router) unseat(why func(*session, casemate.ToolName, *live) string) {
+// unseat ends the idle guests of sessions for which why has a reason, and
+// returns how many. Those that serve a call are left to it.
+func (r *Router) unseat(why func(*session, casemate.ToolName, *live) string) (n int) {
 	var all sync.WaitGroup
 	r.mu.Lock()
 	for _, s := range r.sessions {
@@ -197,6 +197,7 @@ func (r *Router) unseat(why func(*session, casemate.ToolName, *live) string) {
 			}
 			if t.guest != nil {
 				if reason := why(s, name, t.guest); reason != "" {
+					n++
 					all.Go(func() {
 						r.seize(t)
 						r.empty(t, reason)
@@ -210,6 +211,7 @@ func (r *Router) unseat(why func(*session, casemate.ToolName, *live) string) {
 	}
 	r.mu.Unlock()
 	all.Wait()
+	return n
 }
 
 // place finds a place for one more guest of a session; the one that is idle
