@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -64,13 +65,32 @@ func (a *app) serve(ctx context.Context, listen string) error {
 	}
 	defer h.kill()
 	if err := h.ctl.do(ctx, opReady, struct{}{}, nil); err != nil {
+		// A client may have left before this was answered.
+		select {
+		case <-h.exited:
+			if h.state.ExitCode() == 0 {
+				return nil
+			}
+		case <-time.After(time.Second):
+		}
 		return err
 	}
 	if o.http != nil {
 		a.note("%s at http://%s/mcp, /v1/tools and /v1/calls", plural(len(h.serves.Tools), "tool"), o.http.Addr())
 	}
+	spawner := h.spawner.Gone()
 	for {
 		select {
+		case <-spawner:
+			// The router stays, to say so to who calls; it ends the spawner itself
+			// only by its own end.
+			spawner = nil
+			select {
+			case <-h.exited:
+				continue
+			case <-time.After(time.Second):
+			}
+			a.complain(&casemate.ErrorJSON{Kind: casemate.Internal, Message: "the spawner ended: every call fails from now on", Fix: "start casemate serve again"})
 		case <-h.exited:
 			if code := h.state.ExitCode(); code != 0 {
 				return &casemate.Error{Op: "router", Kind: casemate.Internal, Err: fmt.Errorf("the router ended: %v", h.state), Fix: "see what it said before; start casemate serve again"}

@@ -309,6 +309,17 @@ func member(t *testing.T, procs map[string]string, name string) int {
 	return 0
 }
 
+// TestClientThatLeavesAtOnce: an input that ends before the server is ready is
+// an end like any other.
+func TestClientThatLeavesAtOnce(t *testing.T) {
+	p := newPlace(t, echoTool)
+	for range 20 {
+		if out, err := p.command("serve").CombinedOutput(); err != nil || len(out) > 0 { // its input is /dev/null
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+}
+
 func TestServeEndsWithItsClient(t *testing.T) {
 	p := newPlace(t, echoTool)
 	s := p.serve().initialize()
@@ -377,6 +388,10 @@ func TestKilled(t *testing.T) {
 						t.Errorf("it answers %q, %v", line, err)
 					}
 				}
+				eventually(t, "the operator is told", func() bool {
+					said := s.said.String()
+					return strings.Contains(said, "the spawner ended") && strings.Contains(said, "fix: ") && strings.Contains(said, "call c_")
+				})
 			}
 			if who == "router" && s.ends(5*time.Second) != 1 {
 				t.Errorf("exit status %d", s.cmd.ProcessState.ExitCode())

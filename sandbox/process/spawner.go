@@ -143,6 +143,9 @@ func (s *Spawner) ask(m *spawn.Message, fds ...int) (*spawn.Message, error) {
 	return reply, nil
 }
 
+// Gone is closed when the spawner has ended, in whatever way.
+func (s *Spawner) Gone() <-chan struct{} { return s.gone }
+
 // Close ends the spawner and every sandbox, and waits for both.
 func (s *Spawner) Close() error {
 	s.conn.Close()
