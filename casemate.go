@@ -115,7 +115,7 @@ type Profile struct {
 	Rate       Rate              `json:"rate,omitzero"`
 	CPU        float64           `json:"cpu,omitempty"`       // cores
 	Memory     int64             `json:"memory,omitempty"`    // bytes, swap off
-	Disk       int64             `json:"disk,omitempty"`      // bytes of /tmp, /out and what a call writes to its grants, each
+	Disk       int64             `json:"disk,omitempty"`      // bytes of /tmp, /out, /dev/shm and what a call writes to its grants, together
 	Processes  int               `json:"processes,omitempty"` // threads count
 	Timeout    time.Duration     `json:"timeout,omitempty"`   // of one call
 	Output     int64             `json:"output,omitempty"`    // bytes of one result

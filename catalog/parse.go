@@ -119,10 +119,14 @@ func (b *builder) host(n *yaml.Node) {
 		h.State = b.path(s, "host.state")
 	}
 	h.AllowDegraded = texts(get(n, "allow_degraded"))
-	h.Client = str(n, "client")
+	if h.Client = str(n, "client"); h.Client != "" {
+		b.warn("host.client has no effect in this version")
+	}
 	if p := get(n, "pool"); p != nil {
 		h.Pool.Max = integerOf(get(p, "max"))
-		h.Pool.Memory = b.size(get(p, "memory"), "host.pool.memory")
+		if h.Pool.Memory = b.size(get(p, "memory"), "host.pool.memory"); h.Pool.Memory > 0 {
+			b.warn("host.pool.memory has no effect in this version")
+		}
 	}
 	if p := get(n, "concurrency"); p != nil {
 		h.Concurrency = Concurrency{integerOf(get(p, "total")), integerOf(get(p, "per_tool"))}

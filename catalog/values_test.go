@@ -87,7 +87,7 @@ func TestWhatCannotBeEnforcedIsNeverRun(t *testing.T) {
 	if len(want) != 1 {
 		t.Errorf("not reported: %v", want)
 	}
-	if !slices.Equal(c.Warnings, []string{"flow.effect and flow.result are not enforced by this version"}) {
+	if !slices.Equal(c.Warnings, []string{"host.client has no effect in this version", "host.pool.memory has no effect in this version", "flow.effect and flow.result are not enforced by this version"}) {
 		t.Errorf("warnings %q", c.Warnings)
 	}
 }

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -42,6 +43,11 @@ func (r *Router) Why(_ context.Context, c casemate.Call) *Why {
 		w.Backend = t.backend.Name()
 		if caps, err := t.backend.capabilities(); err == nil {
 			w.Controls = caps.Controls
+			for _, c := range caps.Controls {
+				if c.State == "missing" {
+					return no(&casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Unsupported, Err: fmt.Errorf("%s cannot be enforced here: %s", c.Name, c.Why), Fix: c.Fix})
+				}
+			}
 		}
 	}
 	var pairs []guest.Pair

@@ -68,9 +68,6 @@ func (a *app) capabilities(b casemate.Capabilities) error {
 			fixes = append(fixes, c.Name+": "+c.Fix)
 		}
 	}
-	if b.Fix != "" {
-		fixes = append(fixes, b.Fix)
-	}
 	seen := map[string]bool{}
 	for _, f := range fixes {
 		_, what, _ := strings.Cut(f, ": ")

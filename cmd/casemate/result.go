@@ -19,6 +19,9 @@ func (a *app) result(r *casemate.Result, folder string) error {
 		if c.Type != "text" {
 			continue
 		}
+		if text && last != '\n' && c.Text != "" {
+			io.WriteString(a.out, "\n") // each part begins a line
+		}
 		text = true
 		if err := a.text(c.Text); err != nil {
 			return err

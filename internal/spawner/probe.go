@@ -51,9 +51,15 @@ func (s *server) probe() []spawn.Control {
 		}
 		out = append(out, row)
 	}
+	s.mu.Lock()
+	host := s.plan.Host
+	s.mu.Unlock()
 	for _, name := range []string{"memory", "cpu", "processes"} {
 		state, why, fix := s.cg.Control(name)
 		row := spawn.Control{Name: name + " limit", State: state, Why: why, Fix: fix}
+		if state == "missing" && slices.Contains(host.AllowDegraded, name) {
+			row.State, row.Why = "degraded", "allowed by host.allow_degraded; "+why
+		}
 		if name == "processes" && state != "on" {
 			row = spawn.Control{Name: "processes limit", State: "on", Why: "by rlimit"} // counted per user namespace
 		}

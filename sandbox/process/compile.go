@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/linux"
 	"github.com/casemate/casemate/internal/plan"
 )
 
@@ -56,6 +57,9 @@ func Compile(t *casemate.Tool, o Options) (plan.Guest, error) {
 		g.Env = append(g.Env, k+"="+v)
 	}
 	slices.Sort(g.Env)
+	if _, err := linux.GuestFilter(g.DenySyscalls); err != nil {
+		return g, &casemate.Error{Op: "load", Tool: t.Name, Kind: casemate.Invalid, Err: errors.New("syscalls.deny: " + err.Error()), Fix: "correct the names in security.syscalls.deny"}
+	}
 	return g, runner(t, &g)
 }
 
