@@ -47,6 +47,11 @@ func inside() int {
 	in := &contain.Inside{Setup: s, Runner: program}
 	report, uppers := in.Run()
 	if report.Step == "" {
+		// What a guest makes this process say, by a signal, is not for the
+		// operator's terminal.
+		if unix.Dup3(0, 2, 0) != nil {
+			return 1
+		}
 		os.Clearenv()
 		for _, kv := range s.Guest.Env {
 			k, v, _ := strings.Cut(kv, "=")

@@ -2,6 +2,8 @@ package process
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,6 +33,41 @@ func TestProcIsMasked(t *testing.T) {
 	const names = "interrupts softirqs pressure/cpu schedstat iomem ioports locks consoles kallsyms keys kcore cmdline timer_list"
 	if out := shell(t, "cd /proc; for f in "+names+"; do [ -z \"$(head -c 64 $f 2>/dev/null | tr -d '\\0')\" ] || echo $f; done"); out != "" {
 		t.Errorf("a guest reads %q", out)
+	}
+}
+
+// The first process of a sandbox holds nothing of the host's but /dev/null: a
+// guest that makes it crash prints nothing to the operator.
+func TestFirstProcessHoldsNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the descriptors of a process that is not dumpable are root's to see")
+	}
+	dir := t.TempDir()
+	tool := &casemate.Tool{Name: "shell", Run: casemate.Run{Shell: &casemate.Shell{}},
+		Security: casemate.Profile{Filesystem: []casemate.Mount{{Path: dir, At: "/work", Access: casemate.Write}}}}
+	sb, err := subject(t).Open(t, tool).Start(t.Context(), casemate.Spec{Tool: tool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sb.Close()
+	fds, err := filepath.Glob("/proc/" + strconv.Itoa(sb.(*sandbox).pid) + "/fd/*")
+	if err != nil || len(fds) < 5 {
+		t.Fatal(fds, err)
+	}
+	ends := map[string]int{}
+	for _, fd := range fds {
+		to, err := os.Readlink(fd)
+		switch kind, _, _ := strings.Cut(to, ":"); {
+		case kind == "pipe":
+			ends[to]++
+		case err != nil || to != "/dev/null" && kind != "socket" && kind != "anon_inode":
+			t.Errorf("%s is %q %v", fd, to, err)
+		}
+	}
+	for pipe, n := range ends { // its own has both ends here
+		if n != 2 {
+			t.Errorf("one end of %s", pipe)
+		}
 	}
 }
 
