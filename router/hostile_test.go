@@ -187,7 +187,7 @@ func newBare(t testing.TB) *bare { return &bare{t: t, starts: make(chan struct{}
 func (b *bare) Name() string { return "bare" }
 
 func (b *bare) Probe(context.Context) (casemate.Capabilities, error) {
-	return casemate.Capabilities{Name: "bare", Available: true, Assurance: casemate.Weak, Controls: []casemate.Control{{Name: "user", State: "missing", Why: "it is bare", Fix: "none"}}}, nil
+	return casemate.Capabilities{Name: "bare", Available: true, Assurance: casemate.Weak, Controls: []casemate.Control{{Name: "user", State: "degraded", Why: "it is bare", Fix: "none"}}}, nil
 }
 
 type bareSandbox struct {
