@@ -170,28 +170,52 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
+// ErrStuck says that the calling thread is still in a group that it entered: it
+// must fork no more.
+var ErrStuck = errors.New("cannot leave the group")
+
 // Enter moves the calling thread, which the caller has locked, into the
 // group's hierarchies of version 1: what it forks is born there, and need not
 // be moved, which would wait for every processor. A thread that moves itself
-// does not. leave moves it back; a thread that cannot leave must fork no more.
+// does not. leave moves it back; its error, and one of Enter's, can be
+// ErrStuck.
 func (g *Group) Enter() (leave func() error, err error) {
-	var in []*member
+	// In a group of little memory not even a file can be opened, so the way out
+	// is opened before the way in.
+	var ways, outs []*os.File
+	inside := 0
 	leave = func() error {
-		for _, m := range in {
-			if err := m.parent.write("tasks", "0"); err != nil {
-				return errors.New(failure(m.parent.path+"/tasks", err))
+		var stuck error
+		for _, out := range outs[:inside] {
+			if _, err := out.WriteString("0"); err != nil {
+				stuck = errors.Join(ErrStuck, errors.New(failure(out.Name(), err)))
 			}
 		}
-		return nil
+		for _, f := range append(ways, outs...) {
+			f.Close()
+		}
+		return stuck
 	}
 	for _, m := range g.all {
 		if m.v2 {
 			continue
 		}
-		if err := m.write("tasks", "0"); err != nil {
-			return nil, errors.Join(errors.New(failure(m.path+"/tasks", err)), leave())
+		for _, way := range []struct {
+			of folder
+			to *[]*os.File
+		}{{m.folder, &ways}, {m.parent, &outs}} {
+			f, err := way.of.file("tasks", unix.O_WRONLY)
+			if err != nil {
+				return nil, errors.Join(errors.New(failure(way.of.path+"/tasks", err)), leave())
+			}
+			*way.to = append(*way.to, f)
 		}
-		in = append(in, m)
+	}
+	for _, way := range ways {
+		if _, err := way.WriteString("0"); err != nil {
+			return nil, errors.Join(errors.New(failure(way.Name(), err)), leave())
+		}
+		inside++
 	}
 	return leave, nil
 }

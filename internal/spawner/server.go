@@ -8,9 +8,11 @@
 package spawner
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -39,6 +41,8 @@ type server struct {
 	caps   []uintptr
 	forks  chan fork
 	router *spawn.Conn
+
+	groups atomic.Uint64 // made so far; a name that could not be removed does not come again
 
 	mu      sync.Mutex
 	plan    *plan.Plan
@@ -268,6 +272,9 @@ func (f fork) start() (*os.Process, error) {
 		return os.StartProcess("/proc/self/exe", f.argv, f.attr)
 	}
 	leave, err := f.group.Enter()
+	if errors.Is(err, cgroup.ErrStuck) {
+		os.Exit(fatal(err))
+	}
 	if err != nil {
 		return nil, err
 	}

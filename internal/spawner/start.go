@@ -121,7 +121,7 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 		}
 		return ok
 	}
-	b.group, err = s.cgroupOf(g, slot, host, degrade)
+	b.group, err = s.cgroupOf(g, host, degrade)
 	if err != nil {
 		return nil, 0, nil, err
 	}
@@ -169,14 +169,14 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 // processes that its profile allows; the exact bound is the rlimit.
 const slack = 32
 
-func (s *server) cgroupOf(g plan.Guest, slot int, host plan.Host, degrade func(string) bool) (*cgroup.Group, error) {
+func (s *server) cgroupOf(g plan.Guest, host plan.Host, degrade func(string) bool) (*cgroup.Group, error) {
 	l := cgroup.Limits{Memory: g.Memory, MilliCPU: g.MilliCPU, Processes: g.Processes + slack}
 	if slices.Contains(host.Without, "memory") {
 		l.Memory = 0
 	}
 	// The rlimit holds the number of processes wherever no cgroup can, so its
 	// absence is not a weaker wall.
-	group, err := s.cg.Create(strconv.Itoa(slot), l, func(control string) bool { return control == "processes" || degrade(control) })
+	group, err := s.cg.Create(strconv.FormatUint(s.groups.Add(1), 10), l, func(control string) bool { return control == "processes" || degrade(control) })
 	if missing, ok := errors.AsType[*cgroup.Missing](err); ok {
 		return nil, &spawn.Failed{Kind: "unsupported", Control: missing.Control,
 			What: missing.Control + " cannot be limited here: " + missing.Why, Fix: missing.Fix}
