@@ -39,9 +39,9 @@ const (
 // rules are tried in their order; the first that matches holds.
 var rules = []rule{
 	{".", nil, "the root is the vocabulary: whoever embeds Casemate gets nothing else with it"},
-	{"./catalog", []string{".", "./internal/plan", "go.yaml.in/yaml/v3", jsonSchema, unixPackage}, "the catalog reads manifests and knows no backend and no router"},
+	{"./catalog", []string{".", "./internal/plan", "./internal/nearest", "go.yaml.in/yaml/v3", jsonSchema, unixPackage}, "the catalog reads manifests and knows no backend and no router"},
 	{"./pool", []string{"."}, "a pool parks sandboxes of any backend"},
-	{"./router", []string{".", "./pool", "./internal/guest", jsonSchema}, "the router decides and holds no privilege: a backend reaches it as an interface"},
+	{"./router", []string{".", "./pool", "./internal/guest", "./internal/nearest", jsonSchema}, "the router decides and holds no privilege: a backend reaches it as an interface"},
 	{"./gateway/gatewaytest", []string{".", "./router", "./internal/guest"}, "a suite for gateways drives a real router"},
 	{"./gateway/mcp", []string{".", "./router", "./gateway", "github.com/modelcontextprotocol/go-sdk/..."}, "one package alone knows the MCP SDK"},
 	{"./gateway/...", []string{".", "./router", "./gateway"}, "a front end hands on to the router and calls nothing beside it"},

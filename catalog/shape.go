@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/casemate/casemate/internal/nearest"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -243,7 +244,7 @@ func (s *shape) checkObject(p *problems, n *yaml.Node, path string) {
 		j := slices.Index(names, k.Value)
 		if j < 0 {
 			why := maybe(k.Value, names)
-			meant[nearest(k.Value, names)] = true
+			meant[nearest.To(k.Value, names)] = true
 			if w := s.elsewhere[k.Value]; w != "" {
 				why = "; " + w
 			} else if why == "" && len(names) == 0 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/guest"
+	"github.com/casemate/casemate/internal/nearest"
 )
 
 // A call is one call in flight.
@@ -199,7 +200,7 @@ func (r *Router) lookup(name casemate.ToolName) (*tool, error) {
 	}
 	slices.Sort(names)
 	e := &casemate.Error{Op: "call", Kind: casemate.Invalid, Err: fmt.Errorf("no tool is called %s", quote(string(name))), Fix: "choose one of the list of tools"}
-	if n := nearest(string(name), names); n != "" {
+	if n := nearest.To(string(name), names); n != "" {
 		e.Err = fmt.Errorf("no tool is called %s; the nearest is %s", quote(string(name)), n)
 		e.Fix = "call " + n
 	}

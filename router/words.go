@@ -46,41 +46,6 @@ func pathOf(steps []string) string {
 	return b.String()
 }
 
-// nearest returns the name of names that is written most like s, or "" if
-// none is near: at most a third of its letters differ.
-func nearest(s string, names []string) string {
-	if len(s) > 64 {
-		return ""
-	}
-	best, least := "", len(s)/3+2
-	for _, n := range names {
-		if d := distance(s, n); d < least {
-			best, least = n, d
-		}
-	}
-	return best
-}
-
-// distance is the number of letters to change, add and drop.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			next := corner
-			if a[i] != b[j] {
-				next = 1 + min(corner, row[j], row[j+1])
-			}
-			corner, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
-}
-
 // size shows a number of bytes as a manifest writes it: 256MiB.
 func size(n int64) string {
 	for _, u := range []struct {

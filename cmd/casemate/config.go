@@ -13,6 +13,7 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/catalog"
+	"github.com/casemate/casemate/internal/nearest"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/pool"
 	"github.com/casemate/casemate/sandbox/process"
@@ -112,7 +113,7 @@ func (l *loaded) tool(name string) (*casemate.Tool, error) {
 		all = append(all, string(e.Tool))
 	}
 	fix := "casemate tools lists them"
-	if n := nearest(name, all); n != "" {
+	if n := nearest.To(name, all); n != "" {
 		fix = "did you mean " + n + "?"
 	}
 	return nil, invalid("call", fix, "there is no tool %q in %s", name, l.File)
@@ -275,38 +276,6 @@ func (a *app) completeTools(_ *cobra.Command, args []string, prefix string) ([]s
 		}
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
-}
-
-// nearest returns the one of names that is at most three edits from s, or a
-// third of its length.
-func nearest(s string, names []string) string {
-	best, most := "", max(1, min(3, len(s)/3+1))
-	for _, n := range names {
-		if d := edits(s, n); d <= most && n != "" {
-			best, most = n, d-1
-		}
-	}
-	return best
-}
-
-// edits is the Levenshtein distance of two names, by bytes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
 }
 
 // describe is one tool's grants for people, one line each.

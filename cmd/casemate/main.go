@@ -28,6 +28,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/nearest"
 )
 
 func main() {
@@ -105,7 +106,7 @@ func (a *app) unknown(c *cobra.Command, args []string) error {
 		}
 	}
 	fix := "see casemate --help"
-	if n := nearest(args[0], names); n != "" {
+	if n := nearest.To(args[0], names); n != "" {
 		fix = "did you mean casemate " + n + "?"
 	}
 	return invalid("", fix, "unknown command %q", args[0])

@@ -3,7 +3,9 @@ package linux
 import (
 	"runtime"
 	"slices"
+	"strconv"
 
+	"github.com/casemate/casemate/internal/nearest"
 	"golang.org/x/sys/unix"
 )
 
@@ -69,36 +71,16 @@ func known(name string) bool {
 	return slices.ContainsFunc(amd64Calls[:], is) || slices.ContainsFunc(arm64Calls[:], is)
 }
 
-// nearest is the known name with the fewest edits to this one.
-func nearest(name string) string {
-	best, least := "", len(name)+64
+// meant is the known name that is written most like this one, in words, or "".
+func meant(name string) string {
+	var names []string
 	for _, calls := range [][]call{amd64Calls[:], arm64Calls[:]} {
 		for _, c := range calls {
-			if n := edits(name, c.name); n < least {
-				best, least = c.name, n
-			}
+			names = append(names, c.name)
 		}
 	}
-	return best
-}
-
-// edits is the Levenshtein distance.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	if n := nearest.To(name, names); n != "" {
+		return "; did you mean " + strconv.Quote(n) + "?"
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			n := diagonal
-			if a[i] != b[j] {
-				n++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(n, diagonal+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }

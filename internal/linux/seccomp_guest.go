@@ -44,7 +44,7 @@ func checkDeny(deny []string) error {
 		case len(name) > maxCallName:
 			return &Error{Op: "deny a system call with a name of " + strconv.Itoa(len(name)) + " bytes", Err: unix.ENAMETOOLONG}
 		case !known(name):
-			return &Error{Op: "deny system call " + strconv.Quote(name) + ": there is none; the nearest is " + nearest(name), Err: unix.EINVAL}
+			return &Error{Op: "deny system call " + strconv.Quote(name) + ": there is none" + meant(name), Err: unix.EINVAL}
 		case slices.Contains(strings.Fields(guestNeeds), name):
 			return &Error{Op: "deny system call " + name + ": no guest can start or end without it; leave it out", Err: unix.EINVAL}
 		}

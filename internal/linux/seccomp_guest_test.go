@@ -234,7 +234,7 @@ func TestGuestFilterDeny(t *testing.T) {
 	}
 
 	for name, says := range map[string]string{
-		"conect": "connect", "sockett": "socket", "": "", "CONNECT": "nearest", "connect ": "connect",
+		"conect": "connect", "sockett": "socket", "": "", "CONNECT": "did you mean \"connect\"", "connect ": "connect",
 		"execve": "leave it out", "exit_group": "leave it out", "read": "leave it out", "mmap": "leave it out", "futex": "leave it out",
 		strings.Repeat("x", 1000): "1000 bytes",
 	} {
