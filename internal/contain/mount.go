@@ -213,6 +213,25 @@ func (in *Inside) openProc(path string) (fd int, folder bool, err error) {
 	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
+// count writes a bound of this user namespace (user_namespaces(7)), which a
+// kernel without its facility does not have.
+func (in *Inside) count(path string, most int64) error {
+	fd, err := unix.Openat2(in.root, path, &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH})
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return os.NewSyscallError("openat2", err)
+	}
+	defer unix.Close(fd)
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) != nil || fs.Type != unix.PROC_SUPER_MAGIC {
+		return errors.New("not on procfs")
+	}
+	_, err = unix.Write(fd, strconv.AppendInt(nil, most, 10))
+	return os.NewSyscallError("write", err)
+}
+
 func (in *Inside) readOnly(path string) error {
 	target, _, err := in.openProc(path)
 	if err != nil {

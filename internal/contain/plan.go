@@ -30,6 +30,7 @@ const (
 	Grant    Kind = "grant"    // grant N at Path
 	Pts      Kind = "pts"      //
 	Proc     Kind = "proc"     //
+	Count    Kind = "count"    // at most Size of what Path of /proc/sys/user counts
 	Mask     Kind = "mask"     // hide Path of /proc
 	ReadOnly Kind = "readonly" // Path of /proc
 	Seal     Kind = "seal"     // put the staging folders away and make the root read-only
@@ -109,7 +110,11 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 	}
 	p.grants(g)
 	p.runner(g)
-	p.add(Step{Kind: Proc, Path: "proc"}, Step{Kind: ReadOnly, Path: "proc/sys"})
+	p.add(Step{Kind: Proc, Path: "proc"})
+	for _, c := range counts {
+		p.add(Step{Kind: Count, Path: "proc/sys/user/" + c.name, Size: c.most})
+	}
+	p.add(Step{Kind: ReadOnly, Path: "proc/sys"})
 	p.allow("/proc", "read")
 	for _, m := range f.Masks {
 		p.add(Step{Kind: Mask, Path: m[1:]})
@@ -121,6 +126,13 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 	p.add(Step{Kind: Keyring}, Step{Kind: Limits, Size: g.Processes}, Step{Kind: Privs}, Step{Kind: Landlock}, Step{Kind: Caps}, Step{Kind: Dump}, Step{Kind: Seccomp})
 	return leaveOut(p.steps, without), p.rules
 }
+
+// What a sandbox may have in its user namespace of what the kernel counts for
+// the user outside too, whom a user's sandboxes share; and no namespace.
+var counts = [...]struct {
+	name string
+	most int64
+}{{"max_inotify_instances", 16}, {"max_inotify_watches", 8192}, {"max_user_namespaces", 0}}
 
 // leaveOut takes walls away for the attacks of demo and probe, which must
 // notice it.

@@ -90,6 +90,8 @@ func (in *Inside) step(s Step) error {
 		return in.mountNew("devpts", s.Path, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "newinstance", "", "ptmxmode", "0666", "mode", "0600")
 	case Proc:
 		return in.mountNew("proc", s.Path, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	case Count:
+		return in.count(s.Path, s.Size)
 	case Mask:
 		return in.mask(s.Path)
 	case ReadOnly:
