@@ -194,7 +194,7 @@ func hostShape() *shape {
 	return group("What belongs to the machine and not to a tool. Only in the operator's own file or one named by --config or CASEMATE_CONFIG.",
 		may("state", formed("Folder of the records.", `^(/|~/)`, "a path that begins with / or ~/")),
 		may("allow_degraded", set("Controls whose absence is accepted; the only way to run with less than a profile asks.",
-			word("", "memory", "cpu"), 2)),
+			word("", "memory", "cpu", "processes"), 3)),
 		may("client", word("exclusive: the planner reads nothing untrusted but through Casemate.", "exclusive")),
 		may("egress", group("", may("resolve", mapOf("Names that are not asked of DNS.", `^[A-Za-z0-9.-]{1,253}$`, "a host name", free("", 64), 1000)))),
 		may("pool", group("What waits for calls.", may("max", count("Sandboxes.", 1, 10000)), may("memory", size("")))),

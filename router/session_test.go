@@ -99,17 +99,17 @@ func TestLostStateIsTold(t *testing.T) {
 
 func TestIdleGuestIsEnded(t *testing.T) {
 	w := newWorld(t, Config{}, a("good", inSession))
-	w.idle = 100 * time.Millisecond
+	w.idle = 2 * time.Second // a loaded machine may hold a call up
 	s := w.NewSession()
 	w.must("good", s, "set x 1")
-	for range 4 {
-		time.Sleep(50 * time.Millisecond)
+	for range 5 {
+		time.Sleep(500 * time.Millisecond)
 		if got := w.must("good", s, "get x"); got != "<1>" {
 			t.Fatalf("in use, and ended: %q", got)
 		}
 	}
 	until(t, "the guest is gone", func() bool { return w.b.alive() == 0 })
-	wants(t, w.code("good", s, "get x"), casemate.Gone, "lost", "100ms")
+	wants(t, w.code("good", s, "get x"), casemate.Gone, "lost", "2s")
 	if got := w.must("good", s, "get x"); got != "<>" {
 		t.Error(got)
 	}
