@@ -96,9 +96,6 @@ func (in *Inside) grant(s Step) error {
 	if err := in.mkdir(s.Path); err != nil {
 		return err
 	}
-	if m.Prefix {
-		return attach(g.fd, in.root, s.Path)
-	}
 	if err := in.mkdir(lowerPath(i)); err != nil {
 		return err
 	}
@@ -130,7 +127,7 @@ func (in *Inside) grant(s Step) error {
 		opts = []string{"lowerdir", lowerPath(i), "upperdir", up, "workdir", work, "userxattr", ""}
 		attr &^= unix.MOUNT_ATTR_RDONLY
 	}
-	if m.Execute {
+	if m.Execute || m.Prefix {
 		attr &^= unix.MOUNT_ATTR_NOEXEC
 	}
 	return in.mountNew("overlay", s.Path, attr, opts...)

@@ -307,7 +307,7 @@ func (in *Inside) seal() error {
 		return os.NewSyscallError("fchdir", err)
 	}
 	for i, g := range in.grants {
-		if g.folder && !in.Guest.Mounts[i].Prefix {
+		if g.folder {
 			if err := unix.Unmount(lowerPath(i), unix.MNT_DETACH); err != nil {
 				return os.NewSyscallError("umount", err)
 			}

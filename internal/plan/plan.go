@@ -61,7 +61,7 @@ type Mount struct {
 	At      string
 	Write   bool
 	Execute bool
-	Prefix  bool     // an interpreter's own folder: system code, bound and not overlaid
+	Prefix  bool     // an interpreter's own folder: programs run from it
 	Names   []string // protected names granted all the same
 	Pinned  []string // of a write grant: host paths in it that are never written, such as the configuration
 }
