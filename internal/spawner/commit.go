@@ -396,6 +396,9 @@ func (b *box) stop() error {
 	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
 	buf := make([]byte, 16)
 	n, _, err := unix.Recvfrom(fd, buf, 0)
+	for err == unix.EINTR { // as in contain
+		n, _, err = unix.Recvfrom(fd, buf, 0)
+	}
 	if err != nil || string(buf[:max(n, 0)]) != contain.Stopped {
 		b.kill() // what cannot be stopped is not read
 		<-b.gone

@@ -314,6 +314,9 @@ func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
 	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: setupTime})
 	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*len(b.guest.Mounts)+4))
 	n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	for err == unix.EINTR { // a socket with a timeout is not read again after a signal (signal(7)), such as a child's end
+		n, oobn, _, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	}
 	if err != nil || n == 0 {
 		return nil, &spawn.Failed{Kind: "internal", What: "the sandbox died while it was set up"}
 	}
