@@ -121,7 +121,7 @@ func (r *Router) park(ctx context.Context, want *casemate.Tool) (casemate.Sandbo
 	t := r.tools[want.Name]
 	r.mu.Unlock()
 	if t == nil || t.Tool != want {
-		return nil, &casemate.Error{Op: "park", Tool: want.Name, Kind: casemate.Gone, Err: errors.New("the tool was changed")}
+		return nil, &casemate.Error{Op: "park", Tool: want.Name, Kind: casemate.Gone, Err: errors.New("the tool was changed before it could start"), Fix: "call it again, after another look at the list of tools"}
 	}
 	return start(ctx, t)
 }

@@ -11,12 +11,14 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/pool"
 	"github.com/casemate/casemate/sandbox/process"
 )
@@ -240,15 +242,24 @@ func (h *host) kill() {
 	h.spawner.Close()
 }
 
-// reload gives the spawner another plan and then the router its tools. Where
-// the router refuses them the spawner gets the former plan again.
+// reload gives the spawner another plan and then the router its tools. In
+// between the spawner knows the former guests too, so that no call is refused
+// that the router sends meanwhile. Where the router refuses the tools the
+// spawner gets the former plan again.
 func (h *host) reload(ctx context.Context, c *compiled) error {
-	if err := h.spawner.Reload(&c.plan); err != nil {
+	both := c.plan
+	both.Guests = slices.Clone(both.Guests)
+	for _, old := range h.plan.Guests {
+		if !slices.ContainsFunc(c.plan.Guests, func(g plan.Guest) bool { return g.Digest == old.Digest }) {
+			both.Guests = append(both.Guests, old)
+		}
+	}
+	if err := h.spawner.Reload(&both); err != nil {
 		return err
 	}
 	if err := h.ctl.do(ctx, opReload, c.serves, nil); err != nil {
 		return errors.Join(err, h.spawner.Reload(&h.plan))
 	}
 	h.compiled = c
-	return nil
+	return h.spawner.Reload(&c.plan)
 }
