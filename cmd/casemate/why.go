@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,30 +41,11 @@ func (a *app) whyCommand() *cobra.Command {
 			if err := h.ctl.do(c.Context(), opWhy, callBody{t.Name, in}, &w); err != nil {
 				return err
 			}
-			unenforceable(&w, l.Host.AllowDegraded)
 			return a.why(&w)
 		}),
 	}
 	c.Flags().StringVar(&file, "args", "", "take the arguments, a JSON object, from `FILE` (- is standard input)")
 	return c
-}
-
-// unenforceable turns an allowed call into what it would end with where the host
-// misses a control that the operator has not done without: the spawner would
-// refuse to make its sandbox.
-func unenforceable(w *router.Why, accepted []string) {
-	if w.Error != nil {
-		return
-	}
-	for _, c := range w.Controls {
-		name := strings.TrimSuffix(c.Name, " limit")
-		if c.State != "missing" || slices.Contains(accepted, name) {
-			continue
-		}
-		w.Error = &casemate.ErrorJSON{Kind: casemate.Unsupported, Message: fmt.Sprintf("%s: %s cannot be enforced here: %s", w.Tool, c.Name, c.Why), Fix: c.Fix}
-		w.Decision = &casemate.Decision{Effect: "deny", Reasons: []string{w.Error.Message}}
-		return
-	}
 }
 
 // why prints a decision; its exit status is that of the call.
