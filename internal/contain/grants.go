@@ -91,7 +91,7 @@ func (in *Inside) grant(s Step) error {
 		if err := in.file(s.Path, ""); err != nil {
 			return err
 		}
-		return attach(g.fd, in.root, s.Path)
+		return in.attachTo(g.fd, s.Path)
 	}
 	if err := in.mkdir(s.Path); err != nil {
 		return err
@@ -99,7 +99,7 @@ func (in *Inside) grant(s Step) error {
 	if err := in.mkdir(lowerPath(i)); err != nil {
 		return err
 	}
-	if err := attach(g.fd, in.root, lowerPath(i)); err != nil {
+	if err := in.attachTo(g.fd, lowerPath(i)); err != nil {
 		return err
 	}
 	// The layers are named beneath the root's own folder, and relative to it.

@@ -76,13 +76,24 @@ func attach(fd, dir int, path string) error {
 	return os.NewSyscallError("move_mount", unix.MoveMount(fd, "", dir, path, unix.MOVE_MOUNT_F_EMPTY_PATH))
 }
 
+// attachTo attaches at a path of the root. No link in a grant that is there
+// already can lead it elsewhere.
+func (in *Inside) attachTo(fd int, path string) error {
+	target, err := unix.Openat2(in.root, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH})
+	if err != nil {
+		return os.NewSyscallError("openat2", err)
+	}
+	defer unix.Close(target)
+	return onto(fd, target)
+}
+
 func (in *Inside) mountNew(fs, path string, attr int, opts ...string) error {
 	fd, err := newMount(fs, attr, opts...)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	return attach(fd, in.root, path)
+	return in.attachTo(fd, path)
 }
 
 // clone returns a detached copy of what fd refers to, with the attributes
@@ -118,7 +129,7 @@ func (in *Inside) bind(s Step) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return attach(fd, in.root, s.Path)
+	return in.attachTo(fd, s.Path)
 }
 
 // deviceNumbers are the kernel's (Documentation/admin-guide/devices.txt): a
@@ -162,7 +173,7 @@ func (in *Inside) bindDevice(device, path string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return attach(fd, in.root, path)
+	return in.attachTo(fd, path)
 }
 
 func (in *Inside) device(s Step) error { return in.bindDevice(s.Text, s.Path) }
@@ -270,7 +281,7 @@ func (in *Inside) sub(path, name string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return attach(fd, in.root, path)
+	return in.attachTo(fd, path)
 }
 
 func (in *Inside) mkdir(path string) error {
@@ -301,7 +312,8 @@ func (in *Inside) file(path, text string) error {
 	return nil
 }
 
-// seal takes the staging folders out of sight and makes the root read-only.
+// seal takes the staging mounts away, of which empty folders stay, and makes
+// the root read-only.
 func (in *Inside) seal() error {
 	if err := unix.Fchdir(in.root); err != nil {
 		return os.NewSyscallError("fchdir", err)

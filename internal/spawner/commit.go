@@ -73,10 +73,12 @@ func (s *server) commitBox(b *box, host plan.Host, r spawn.Commit) (out []spawn.
 		return nil, nil
 	}
 	if b.guest.Session {
-		if err := b.stop(); err != nil {
-			return nil, err
+		if b.stop() {
+			defer b.resume()
+		} else { // it ended meanwhile, or must: what it wrote counts all the same
+			b.kill()
+			<-b.gone
 		}
-		defer b.resume()
 	} else {
 		b.kill()
 		<-b.gone
@@ -387,11 +389,12 @@ func (s *server) undoGrant(path string) ([]spawn.Change, error) {
 	return onHost(reply.changes, m), err
 }
 
-// stop stops every process of a guest that serves a session; b.mu is held.
-func (b *box) stop() error {
+// stop stops every process of a guest that serves a session, and says whether
+// it could; b.mu is held.
+func (b *box) stop() bool {
 	fd := int(b.setup.Fd())
-	if err := unix.Sendto(fd, []byte(contain.Stop), unix.MSG_NOSIGNAL, nil); err != nil {
-		return refuse("tool-failed", "the sandbox is gone")
+	if unix.Sendto(fd, []byte(contain.Stop), unix.MSG_NOSIGNAL, nil) != nil {
+		return false
 	}
 	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
 	buf := make([]byte, 16)
@@ -399,12 +402,7 @@ func (b *box) stop() error {
 	for err == unix.EINTR { // as in contain
 		n, _, err = unix.Recvfrom(fd, buf, 0)
 	}
-	if err != nil || string(buf[:max(n, 0)]) != contain.Stopped {
-		b.kill() // what cannot be stopped is not read
-		<-b.gone
-		return refuse("tool-failed", "the guest could not be stopped")
-	}
-	return nil
+	return err == nil && string(buf[:max(n, 0)]) == contain.Stopped
 }
 
 func (b *box) resume() {

@@ -12,8 +12,9 @@ import (
 
 // As root every sandbox has a host uid (and gid) of its own, above every
 // account: 2^31, the spawner's process id and a slot. Process ids are below
-// 2^22 (PID_MAX_LIMIT), slots below 2^8, so no two live sandboxes of one host
-// share one, and (uid_t)-1 is never reached.
+// 2^22 (PID_MAX_LIMIT), slots below 2^8, so no two live sandboxes of one process
+// id namespace share one, and (uid_t)-1 is never reached. Containers that share
+// the host's user namespace may meet: give each a user namespace of its own.
 const (
 	firstUID  = 1 << 31
 	slotBits  = 8

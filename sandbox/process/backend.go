@@ -31,6 +31,7 @@ type Backend struct {
 	boxes   map[uint64]*sandbox
 	early   map[uint64]spawn.Exited // of sandboxes whose Started is not read yet
 	caps    *casemate.Capabilities
+	over    bool // the spawner is gone
 }
 
 type answer struct {
@@ -93,6 +94,7 @@ func (b *Backend) read() {
 func (b *Backend) gone() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.over = true
 	for seq, ch := range b.waiting {
 		close(ch)
 		delete(b.waiting, seq)
@@ -195,6 +197,9 @@ func (b *Backend) started(a answer) (*sandbox, error) {
 	if x, ok := b.early[st.ID]; ok {
 		delete(b.early, st.ID)
 		s.exit(x)
+	}
+	if b.over {
+		s.exit(spawn.Exited{Signal: int64(unix.SIGKILL)}) // it died with the spawner
 	}
 	return s, nil
 }
