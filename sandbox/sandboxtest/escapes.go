@@ -117,7 +117,7 @@ var escapes = map[string]func(*testing.T, Subject){
 	"setuid-plant": func(t *testing.T, s Subject) {
 		dir := folder(t, map[string]string{"a": "a"})
 		s.attack(t, grant(dir, "/w", casemate.Write), "creat /w/x 4755 code", "creat /w/y 2755 code", "creat /w/z 755 code", "chmod /w/z 4755", "chmod /w/z 2755", "chmod /w/a 6777", "chmod /w 2777", "mkdir /w/d", "chmod /w/d 3777")
-		filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		filepath.WalkDir(dir, func(path string, d os.DirEntry, _ error) error {
 			info, err := os.Lstat(path)
 			if err == nil && info.Mode()&(os.ModeSetuid|os.ModeSetgid) != 0 {
 				t.Errorf("%s has mode %v", path, info.Mode())
