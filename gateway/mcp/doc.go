@@ -1,6 +1,8 @@
 // Package mcp serves the tools by the Model Context Protocol, on standard
 // input and output (ServeStdio) and as streamable HTTP (Handler), by the
-// official Go SDK, which no other package imports.
+// official Go SDK, which no other package imports. Client is the planner's end
+// of such a server on two pipes (Dial), for programs that drive one, such as
+// casemate demo.
 //
 // # Versions
 //
@@ -48,5 +50,5 @@
 // A line is at most 16 MiB, a body 8 MiB; 1,024 requests of a stdio client may
 // be without an answer, 64 messages may make a batch (up to 2025-03-26); 1,024
 // MCP sessions over HTTP, each ended after ten minutes without a request.
-// Streams cannot be resumed.
+// Streams cannot be resumed. A Client takes at most 32 MiB for one message.
 package mcp
