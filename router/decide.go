@@ -31,10 +31,18 @@ func newCounts(perTool int) *counts {
 	return &counts{minute: window{span: time.Minute}, day: window{span: 24 * time.Hour}, slots: make(chan struct{}, perTool)}
 }
 
+// seed counts calls of before, as if they had been booked here.
+func (c *counts) seed(recent []time.Time, epoch time.Time) {
+	for _, t := range recent {
+		at := min(t.Sub(epoch), 0) // a clock that was set back must not let more through
+		c.minute.at, c.day.at = append(c.minute.at, at), append(c.day.at, at)
+	}
+}
+
 // A window counts events in the last span of time.
 type window struct {
 	span time.Duration
-	at   []time.Duration // since the router's epoch, oldest first
+	at   []time.Duration // since the router's epoch, oldest first; negative before it
 }
 
 // wait is how long until one more is within most; 0 is now.

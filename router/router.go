@@ -40,8 +40,8 @@
 // minute at most, 8 for one guest of a session; their arguments are at most
 // 256 MiB in all. More answer Busy. Sessions: 10,000, then the one that is
 // idle for longest ends. Guests of sessions: 64, ended after 30 idle minutes,
-// or earlier where others need the place. Rates are counted in memory: they
-// begin anew with the process, and survive a reload.
+// or earlier where others need the place. Rates are counted in memory, from what
+// Config.Recent says on; they survive a reload.
 package router
 
 import (
@@ -68,6 +68,9 @@ type Config struct {
 	Concurrency int              // calls that run at once, in all; 0 is 64
 	PerTool     int              // and of one tool; 0 is 16
 	Now         func() time.Time // nil is time.Now
+	// Recent is when calls before this router's were allowed, oldest first; they
+	// count for the rates of a minute and of a day.
+	Recent map[casemate.ToolName][]time.Time
 }
 
 // A Router takes calls. Its methods may be used from any goroutine.
@@ -188,6 +191,7 @@ func (r *Router) Reload(tools []*casemate.Tool, refused map[casemate.ToolName]*c
 	for name, t := range next {
 		if r.counts[name] == nil {
 			r.counts[name] = newCounts(r.cfg.PerTool)
+			r.counts[name].seed(r.cfg.Recent[name], r.epoch)
 		}
 		t.counts = r.counts[name]
 	}

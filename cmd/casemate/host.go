@@ -43,6 +43,8 @@ type settings struct {
 	Pool        pool.Limits `json:"pool"`
 	Concurrency int         `json:"concurrency,omitempty"`
 	PerTool     int         `json:"per_tool,omitempty"`
+
+	Recent map[casemate.ToolName][]time.Time `json:"recent,omitempty"` // see recent
 }
 
 // host is what the operator's process started: the spawner and the router.
@@ -98,6 +100,10 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 	o.settings.reloadBody = o.compiled.serves
 	o.settings.Stdio, o.settings.HTTP, o.settings.Operator = o.stdio, o.http != nil, o.operator != nil
 	o.settings.Uid = os.Geteuid()
+	var err error
+	if o.settings.Recent, err = recent(o.compiled.plan.Host.Records, o.compiled.serves.Tools, time.Now()); err != nil {
+		return nil, err
+	}
 	b, err := json.Marshal(o.settings)
 	if err != nil {
 		return fail(err, "")

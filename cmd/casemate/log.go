@@ -23,6 +23,12 @@ const maxLine = 64 << 10
 // A line that is no record (a crash of the host may cut the last) is handed
 // to bad, and reading goes on. f stops it with io.EOF.
 func records(file string, f func(line []byte, r *casemate.Receipt) error, bad func(n int)) error {
+	return recordsFrom(file, 0, f, bad)
+}
+
+// recordsFrom is records of the last most bytes of the file, where most is not
+// 0; the line that it begins in is left out.
+func recordsFrom(file string, most int64, f func(line []byte, r *casemate.Receipt) error, bad func(n int)) error {
 	in, err := os.Open(file)
 	if missing(err) {
 		return nil // no call yet
@@ -31,6 +37,11 @@ func records(file string, f func(line []byte, r *casemate.Receipt) error, bad fu
 		return &casemate.Error{Op: "log", Kind: casemate.Internal, Err: err}
 	}
 	defer in.Close()
+	if st, err := in.Stat(); err == nil && most > 0 && st.Size() > most {
+		if _, err := in.Seek(-most, io.SeekEnd); err != nil {
+			return &casemate.Error{Op: "log", Kind: casemate.Internal, Err: err}
+		}
+	}
 	b := bufio.NewReaderSize(in, maxLine)
 	for n := 1; ; n++ {
 		line, err := b.ReadSlice('\n')

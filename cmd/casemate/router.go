@@ -98,7 +98,7 @@ func newServer(s settings, ctl net.Conn, c *console) (*server, error) {
 	b := process.New(os.NewFile(fdSpawner, "spawner"))
 	r, err := router.New(router.Config{
 		Tools: s.Tools, Refused: refused(s.Refused), Backends: []casemate.Backend{b}, Recorder: b, Pool: s.Pool,
-		Concurrency: s.Concurrency, PerTool: s.PerTool,
+		Concurrency: s.Concurrency, PerTool: s.PerTool, Recent: s.Recent,
 	})
 	if err != nil {
 		return nil, err
