@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"syscall"
 
@@ -21,7 +22,9 @@ func confine() error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
-	if err := linux.NoNewPrivs(); err != nil {
+	if err := linux.NoNewPrivs(); errors.Is(err, syscall.ENOTSUP) {
+		return errors.New("this casemate was built with cgo and cannot confine its threads: build it by make build, or with CGO_ENABLED=0")
+	} else if err != nil {
 		return err
 	}
 	if err := linux.NotDumpable(); err != nil {

@@ -126,3 +126,30 @@ func TestDeviceIsVerified(t *testing.T) {
 		t.Error("a device that is not listed was opened")
 	}
 }
+
+// proc-redirect (CVE-2025-52881): what is masked, made read-only or written
+// beneath /proc is on procfs, whatever somebody put at its path.
+func TestProcIsVerified(t *testing.T) {
+	dir := t.TempDir()
+	os.MkdirAll(dir+"/proc/sys/user", 0o755)
+	os.WriteFile(dir+"/proc/cmdline", []byte("x"), 0o644)
+	os.WriteFile(dir+"/proc/sys/user/max_inotify_instances", []byte("x"), 0o644)
+	os.Symlink("/proc/self", dir+"/proc/link")
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	in := &Inside{root: int(root.Fd())}
+	for name, err := range map[string]error{
+		"mask": in.mask("proc/cmdline"), "read-only": in.readOnly("proc/sys"), "a link": in.mask("proc/link/status"),
+		"count": in.count("proc/sys/user/max_inotify_instances", 1),
+	} {
+		if err == nil {
+			t.Errorf("%s: what is not procfs was taken for it", name)
+		}
+	}
+	if b, _ := os.ReadFile(dir + "/proc/sys/user/max_inotify_instances"); string(b) != "x" {
+		t.Errorf("it was written: %q", b)
+	}
+}

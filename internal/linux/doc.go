@@ -4,7 +4,8 @@
 //
 // A Go process has several threads, and most of what the kernel takes away it
 // takes from one thread. Every function here that confines does so for all
-// threads of the process, or fails. Where the kernel has no call for that they
+// threads of the process, or fails; but those whose name ends in Here, which
+// confine the calling thread and what it starts. Where the kernel has no call for that they
 // rest on syscall.AllThreadsSyscall, which needs a program built without cgo
 // and answers ENOTSUP in any other. What cannot be undone is not undone: a
 // process that got an error half way is to end.

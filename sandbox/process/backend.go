@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -241,6 +242,9 @@ func (b *Backend) Probe(ctx context.Context) (casemate.Capabilities, error) {
 func capabilities(rows []spawn.Control) casemate.Capabilities {
 	c := casemate.Capabilities{Name: Name, Available: true}
 	for _, r := range rows {
+		if r.State == "missing" {
+			r.Fix += degradedFix(strings.TrimSuffix(r.Name, " limit"))
+		}
 		c.Controls = append(c.Controls, casemate.Control{Name: r.Name, State: r.State, Why: r.Why, Fix: r.Fix})
 		if r.State == "missing" {
 			c.Available, c.Fix = false, r.Fix

@@ -99,33 +99,7 @@ func unsupported(t *casemate.Tool, control, what, fix string) error {
 	return &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Unsupported, Err: errors.New(control + ": " + what), Fix: fix}
 }
 
-// Check says whether a tool's profile can be enforced on a host with these
-// capabilities: nil, or an Error of kind Unsupported that names what is
-// missing. allow lists the controls whose absence the operator accepts.
-func Check(t *casemate.Tool, c casemate.Capabilities, allow []string) error {
-	p := t.Security.WithDefaults()
-	if p.Isolation != "auto" && p.Isolation != Name {
-		return unsupported(t, "isolation", "this version has the process backend, not "+p.Isolation, "isolation: process, or auto")
-	}
-	for _, row := range c.Controls {
-		name := strings.TrimSuffix(row.Name, " limit")
-		if row.State == "missing" && !slices.Contains(allow, name) {
-			return &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Unsupported,
-				Err: errors.New(row.Name + " cannot be enforced here: " + row.Why), Fix: row.Fix + degradedFix(name)}
-		}
-	}
-	switch p.Assurance {
-	case casemate.Weak:
-		return nil
-	case casemate.Moderate:
-		if c.Assurance == casemate.Moderate {
-			return nil
-		}
-		return unsupported(t, "assurance", "moderate needs Landlock, seccomp, cgroups and a uid of the sandbox's own", "run Casemate as root on a host with all of them, or ask for assurance: weak")
-	}
-	return unsupported(t, "assurance", "the process backend gives at most moderate: a bug of the shared kernel is not contained", "assurance: weak or moderate; stronger backends come with later versions")
-}
-
+// degradedFix is the way around that only an operator has.
 func degradedFix(name string) string {
 	if name != "memory" && name != "cpu" {
 		return ""
