@@ -34,12 +34,12 @@ func (p *place) withPath(dir string) *place {
 // one that is meant, with its packages.
 func TestVirtualEnvironment(t *testing.T) {
 	if _, err := os.Stat("/usr/bin/python3"); err != nil {
-		t.Skip("there is no /usr/bin/python3 here")
+		testenv.Require(t, "python", &testenv.Unsupported{What: "/usr/bin/python3", Why: err.Error(), Fix: "apt install python3 python3-venv"})
 	}
 	p := newPlace(t, pythonTool)
 	venv := filepath.Join(p.dir, "venv")
 	if out, err := exec.Command("/usr/bin/python3", "-m", "venv", "--without-pip", venv).CombinedOutput(); err != nil {
-		t.Skipf("this Python makes no environments: %v\n%s", err, out)
+		testenv.Require(t, "python", &testenv.Unsupported{What: "python3 -m venv", Why: string(out), Fix: "apt install python3-venv"})
 	}
 	site, err := filepath.Glob(venv + "/lib/python3*/site-packages")
 	if err != nil || len(site) != 1 {
