@@ -162,7 +162,8 @@ func (k *call) judge(g *live, rp *reply, err error) error {
 	}
 	// A guest that is gone says why before what we made of its last bytes.
 	if !errors.Is(err, guest.ErrProtocol) {
-		if e, werr := g.exit(); werr == nil {
+		e, werr := g.exit()
+		if werr == nil {
 			k.end(g)
 			if e.Limit != "" {
 				what := e.Limit
@@ -174,6 +175,9 @@ func (k *call) judge(g *live, rp *reply, err error) error {
 			return fail(casemate.ToolFailed, "", "%s before it was done%s", ended(e), lost)
 		}
 		k.end(g)
+		if e, ok := errors.AsType[*casemate.Error](werr); ok { // the backend itself broke
+			return &casemate.Error{Op: e.Op, Kind: e.Kind, Err: fmt.Errorf("%w%s", e.Err, lost), Fix: e.Fix}
+		}
 		return fail(casemate.ToolFailed, "", "its guest closed its pipe before it was done%s", lost)
 	}
 	k.end(g)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 
 	"github.com/casemate/casemate"
@@ -24,6 +25,8 @@ type message struct {
 	Op    string              `json:"op,omitempty"` // of a request
 	Body  json.RawMessage     `json:"body,omitempty"`
 	Error *casemate.ErrorJSON `json:"error,omitempty"` // of a reply
+
+	file *os.File // that came with it
 }
 
 // The requests. An operator's socket knows status and stop alone.
@@ -36,6 +39,7 @@ const (
 	opStatus   = "status"   // → router.Status
 	opStop     = "stop"     // stopBody → stoppedBody
 	opReload   = "reload"   // reloadBody → {}
+	opSpawner  = "spawner"  // with its connection: a spawner instead of one that ended → {}
 	opShutdown = "shutdown" // → {} when no call is left; the router ends
 )
 
@@ -154,6 +158,16 @@ func (c *client) read(max int64) {
 // do sends one request and decodes its reply into out. When ctx is done it
 // returns at once, and of a call the router is told.
 func (c *client) do(ctx context.Context, op string, in, out any) error {
+	return c.request(ctx, c.conn, op, in, out)
+}
+
+// hand sends one request with a descriptor, of which the other side gets a
+// copy.
+func (c *client) hand(ctx context.Context, op string, f *os.File) error {
+	return c.request(ctx, &rightsWriter{c.conn.(*net.UnixConn), f}, op, struct{}{}, nil)
+}
+
+func (c *client) request(ctx context.Context, to io.Writer, op string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
@@ -165,7 +179,7 @@ func (c *client) do(ctx context.Context, op string, in, out any) error {
 	c.waiting[id] = ch
 	c.mu.Unlock()
 	c.out.Lock()
-	err = writeMessage(c.conn, message{ID: id, Op: op, Body: body})
+	err = writeMessage(to, message{ID: id, Op: op, Body: body})
 	c.out.Unlock()
 	if err != nil {
 		<-c.closed()

@@ -50,6 +50,8 @@ type settings struct {
 // host is what the operator's process started: the spawner and the router.
 type host struct {
 	*compiled
+	init    string      // path of casemate-init
+	deaths  []time.Time // of spawners, the last minute's
 	spawner *process.Spawner
 	ctl     *client
 	process *os.Process
@@ -149,7 +151,7 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 	if o.stdio {
 		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
 	}
-	h := &host{compiled: o.compiled, spawner: s, exited: make(chan struct{}), keep: func() { conn.Close() }}
+	h := &host{init: o.init, compiled: o.compiled, spawner: s, exited: make(chan struct{}), keep: func() { conn.Close() }}
 	started := make(chan error)
 	go func() {
 		// Pdeathsig follows the thread that forks: it is this goroutine's own
@@ -246,6 +248,32 @@ func (h *host) kill() {
 	<-h.exited
 	h.keep()
 	h.spawner.Close()
+}
+
+// maxDeaths is how many spawners are replaced within a minute.
+const maxDeaths = 3
+
+// respawn starts a spawner with the current plan instead of the one that
+// ended, and gives the router its connection. It gives up where they end too
+// often.
+func (h *host) respawn(ctx context.Context) error {
+	now := time.Now()
+	h.deaths = slices.DeleteFunc(h.deaths, func(t time.Time) bool { return now.Sub(t) > time.Minute })
+	if len(h.deaths) == maxDeaths {
+		return &casemate.Error{Op: "spawner", Kind: casemate.Internal, Err: fmt.Errorf("it ended more than %d times within a minute", maxDeaths), Fix: "see what it said before and what kills it; start casemate serve again"}
+	}
+	h.deaths = append(h.deaths, now)
+	h.spawner.Close()
+	s, err := process.StartSpawner(h.init, &h.plan)
+	if err != nil {
+		return err
+	}
+	h.spawner = s
+	ctx, cancel := context.WithTimeout(ctx, drain)
+	defer cancel()
+	err = h.ctl.hand(ctx, opSpawner, s.Router)
+	s.Router.Close() // only the router has it now, so that its end is seen
+	return err
 }
 
 // reload gives the spawner another plan and then the router its tools. In

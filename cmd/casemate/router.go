@@ -229,6 +229,11 @@ func (s *server) connection(c net.Conn, owner bool) error {
 		most = 64 << 10
 	}
 	in := bufio.NewReader(c)
+	var rights *rightsReader
+	if u, ok := c.(*net.UnixConn); ok && owner {
+		rights = &rightsReader{conn: u}
+		in = bufio.NewReader(rights)
+	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer p.hangUp()
@@ -241,6 +246,9 @@ func (s *server) connection(c net.Conn, owner bool) error {
 				os.Exit(1)
 			}
 			return nil
+		}
+		if m.Op == opSpawner && rights != nil {
+			m.file = rights.take()
 		}
 		ctx, done := context.WithCancel(ctx)
 		p.mu.Lock()
@@ -342,6 +350,12 @@ func (p *peer) do(ctx context.Context, m message) (any, error) {
 			return nil, err
 		}
 		return struct{}{}, s.router.Reload(in.Tools, refused(in.Refused))
+	case opSpawner:
+		if m.file == nil {
+			return nil, errors.New("no connection came with it")
+		}
+		s.backend.Reconnect(m.file)
+		return struct{}{}, nil
 	case opShutdown:
 		// First the calls, which are answered, and then the front ends.
 		s.shutdown()

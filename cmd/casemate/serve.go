@@ -82,15 +82,18 @@ func (a *app) serve(ctx context.Context, listen string) error {
 	for {
 		select {
 		case <-spawner:
-			// The router stays, to say so to who calls; it ends the spawner itself
-			// only by its own end.
-			spawner = nil
+			// It ends in order only when the router did.
 			select {
 			case <-h.exited:
+				spawner = nil
 				continue
-			case <-time.After(time.Second):
+			case <-time.After(50 * time.Millisecond):
 			}
-			a.complain(&casemate.ErrorJSON{Kind: casemate.Internal, Message: "the spawner ended: every call fails from now on", Fix: "start casemate serve again"})
+			a.complain(&casemate.ErrorJSON{Kind: casemate.Internal, Message: "the spawner ended, and the calls that ran with it; another is started", Fix: "see what it said before, or what killed it"})
+			if err := h.respawn(ctx); err != nil {
+				return err
+			}
+			spawner = h.spawner.Gone()
 		case <-h.exited:
 			if code := h.state.ExitCode(); code != 0 {
 				return &casemate.Error{Op: "router", Kind: casemate.Internal, Err: fmt.Errorf("the router ended: %v", h.state), Fix: "see what it said before; start casemate serve again"}

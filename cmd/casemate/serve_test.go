@@ -342,7 +342,7 @@ func TestServeEndsWithItsClient(t *testing.T) {
 func TestKilled(t *testing.T) {
 	for _, who := range []string{"operator", "router", "spawner"} {
 		t.Run(who, func(t *testing.T) {
-			s := newPlace(t, sleepTool).serve().initialize()
+			s := newPlace(t, sleepTool, echoTool).serve().initialize()
 			s.send("tools/call", map[string]any{"name": "sleep", "arguments": map[string]any{}})
 			pid := s.cmd.Process.Pid
 			eventually(t, "the call runs", func() bool {
@@ -380,17 +380,23 @@ func TestKilled(t *testing.T) {
 			if len(left) > 0 {
 				t.Errorf("a second after: %v", left)
 			}
-			if who == "spawner" { // the call that ran, and the next one, fail and say so
-				s.send("tools/call", map[string]any{"name": "sleep", "arguments": map[string]any{}})
-				for range 2 {
-					line, err := s.out.ReadString('\n')
-					if err != nil || !strings.Contains(line, `"isError":true`) && !strings.Contains(line, `"error"`) {
-						t.Errorf("it answers %q, %v", line, err)
-					}
+			if who == "spawner" { // the call that ran says so, and the next one succeeds
+				line, err := s.out.ReadString('\n')
+				if err != nil || !strings.Contains(line, `"isError":true`) || !strings.Contains(line, "internal: ") {
+					t.Errorf("it answers %q, %v", line, err)
 				}
+				if r, err := s.request("tools/call", map[string]any{"name": "echo", "arguments": map[string]any{"text": "served again"}}); err != nil || !strings.Contains(string(r), "served again") {
+					t.Errorf("the next call: %s %v", r, err)
+				}
+				if log := s.run("log", "--json"); strings.Count(log, `"intent"`) != 2 || strings.Count(log, `"outcome"`) != 2 {
+					t.Errorf("the records:\n%s", log)
+				}
+				all = family(pid)
+				s.cmd.Process.Kill()
+				eventually(t, "nothing is left", func() bool { return len(alive(all)) == 0 })
 				eventually(t, "the operator is told", func() bool {
 					said := s.said.String()
-					return strings.Contains(said, "the spawner ended") && strings.Contains(said, "fix: ") && strings.Contains(said, "call c_")
+					return strings.Contains(said, "the spawner ended, and the calls") && strings.Contains(said, "sleep: the spawner ended") && strings.Contains(said, "fix: ")
 				})
 			}
 			if who == "router" && s.ends(5*time.Second) != 1 {
@@ -654,5 +660,30 @@ func TestCallIsCancelled(t *testing.T) {
 	}
 	if left := alive(all); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestSpawnerThatKeepsEnding: three spawners are replaced within a minute,
+// then the server says why it ends.
+func TestSpawnerThatKeepsEnding(t *testing.T) {
+	s := newPlace(t, echoTool).serve().initialize()
+	last := 0
+	for range maxDeaths + 1 {
+		eventually(t, "there is a spawner", func() bool {
+			for k, n := range family(s.cmd.Process.Pid) {
+				p, _, _ := strings.Cut(k, " ")
+				if pid, _ := strconv.Atoi(p); n == "casemate-init spawner" && pid != last {
+					last = pid
+					return true
+				}
+			}
+			return false
+		})
+		if err := syscall.Kill(last, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := s.ends(testWait); code != 1 || !strings.Contains(s.said.String(), "more than 3 times within a minute") {
+		t.Errorf("exit status %d\n%s", code, s.said)
 	}
 }

@@ -15,7 +15,8 @@ type Conn struct {
 	f   *os.File // owns the descriptor
 	fd  int
 	buf []byte
-	mu  sync.Mutex // one Send at a time
+	mu  sync.Mutex // one Send at a time, and none on a number that was closed
+	end bool
 }
 
 // Pair returns both ends of a new connection.
@@ -44,6 +45,9 @@ func (c *Conn) Send(m *Message, fds ...int) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.end {
+		return os.NewSyscallError("sendmsg", unix.EPIPE)
+	}
 	for {
 		err := unix.Sendmsg(c.fd, b, oob, nil, unix.MSG_NOSIGNAL)
 		if err != unix.EINTR {
@@ -86,9 +90,16 @@ func (c *Conn) Recv() (*Message, []int, error) {
 
 // Close ends both directions; a blocked Recv returns.
 func (c *Conn) Close() error {
-	unix.Shutdown(c.fd, unix.SHUT_RDWR)
+	c.Shutdown()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end = true
 	return c.f.Close()
 }
+
+// Shutdown ends both directions as Close does, and leaves the descriptor to
+// whoever receives. It must not be called after Close.
+func (c *Conn) Shutdown() { unix.Shutdown(c.fd, unix.SHUT_RDWR) }
 
 // Rights returns the descriptors of a control message.
 func Rights(oob []byte) (fds []int) {

@@ -20,9 +20,19 @@ import (
 	"github.com/casemate/casemate/internal/spawn"
 )
 
-// A Backend starts sandboxes through one spawner. It is also the recorder of
-// receipts, which the spawner appends.
+// A Backend starts sandboxes through one spawner at a time. It is also the
+// recorder of receipts, which the spawner appends.
 type Backend struct {
+	mu      sync.Mutex
+	link    *link         // to the last spawner
+	changed chan struct{} // closed when there is another link
+	closed  bool
+	caps    *casemate.Capabilities
+}
+
+// A link is the connection to one spawner, with the sandboxes that it made:
+// they die with it, and their numbers mean nothing to another.
+type link struct {
 	conn *spawn.Conn
 	done chan struct{} // closed when the spawner is gone
 
@@ -31,9 +41,12 @@ type Backend struct {
 	waiting map[uint64]chan answer
 	boxes   map[uint64]*sandbox
 	early   map[uint64]spawn.Exited // of sandboxes whose Started is not read yet
-	caps    *casemate.Capabilities
-	over    bool // the spawner is gone
+	over    bool                    // the spawner is gone
 }
+
+// replaced is how long what needs a spawner waits for another where there is
+// none: the operator starts one at once.
+const replaced = 3 * time.Second
 
 type answer struct {
 	m   *spawn.Message
@@ -42,9 +55,58 @@ type answer struct {
 
 // New speaks to the spawner at the other end of conn, which it takes over.
 func New(conn *os.File) *Backend {
-	b := &Backend{conn: spawn.NewConn(conn), done: make(chan struct{}), waiting: map[uint64]chan answer{}, boxes: map[uint64]*sandbox{}, early: map[uint64]spawn.Exited{}}
+	return &Backend{link: newLink(conn), changed: make(chan struct{})}
+}
+
+func newLink(conn *os.File) *link {
+	b := &link{conn: spawn.NewConn(conn), done: make(chan struct{}), waiting: map[uint64]chan answer{}, boxes: map[uint64]*sandbox{}, early: map[uint64]spawn.Exited{}}
 	go b.read()
 	return b
+}
+
+// Reconnect speaks to another spawner from now on, at the other end of conn,
+// which it takes over. What the former one made is dead when it returns.
+func (b *Backend) Reconnect(conn *os.File) {
+	b.mu.Lock()
+	old := b.link
+	b.mu.Unlock()
+	old.end()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		conn.Close()
+		return
+	}
+	b.link = newLink(conn)
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// spawner returns the link to a spawner that lives; where it is gone it waits
+// for another, for a short time.
+func (b *Backend) spawner(ctx context.Context) (*link, error) {
+	late := time.NewTimer(replaced)
+	defer late.Stop()
+	for {
+		b.mu.Lock()
+		l, changed, closed := b.link, b.changed, b.closed
+		b.mu.Unlock()
+		select {
+		case <-l.done:
+		default:
+			return l, nil
+		}
+		if closed {
+			return nil, errSpawner
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return nil, errSpawner
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // Name is "process".
@@ -52,16 +114,34 @@ func (b *Backend) Name() string { return Name }
 
 // Close ends the connection, and with it every sandbox.
 func (b *Backend) Close() error {
-	err := b.conn.Close()
-	<-b.done
-	return err
+	b.mu.Lock()
+	b.closed = true
+	l := b.link
+	b.mu.Unlock()
+	l.end()
+	return nil
 }
 
-// Done is closed when the spawner is gone: nothing can be started any more.
-func (b *Backend) Done() <-chan struct{} { return b.done }
+// Done is closed when the spawner that there is now is gone.
+func (b *Backend) Done() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.link.done
+}
 
-func (b *Backend) read() {
+// end closes the connection and returns when everything knows.
+func (b *link) end() {
+	select {
+	case <-b.done:
+	default:
+		b.conn.Shutdown()
+		<-b.done
+	}
+}
+
+func (b *link) read() {
 	defer close(b.done)
+	defer b.conn.Close()
 	for {
 		m, fds, err := b.conn.Recv()
 		if err != nil {
@@ -92,7 +172,7 @@ func (b *Backend) read() {
 }
 
 // gone ends everything that waits for a spawner that is not there.
-func (b *Backend) gone() {
+func (b *link) gone() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over = true
@@ -101,15 +181,15 @@ func (b *Backend) gone() {
 		delete(b.waiting, seq)
 	}
 	for _, s := range b.boxes {
-		s.exit(spawn.Exited{Signal: int64(unix.SIGKILL)})
+		s.die()
 	}
 }
 
-var errSpawner = &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("the spawner is gone"), Fix: "start casemate again"}
+var errSpawner = &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("the spawner ended, and every sandbox with it"), Fix: "call it again; where that fails too, start casemate again"}
 
 // ask sends one request and waits for its answer. When ctx is done first, the
 // answer is given to abandoned, in its time.
-func (b *Backend) ask(ctx context.Context, m *spawn.Message, abandoned func(answer)) (answer, error) {
+func (b *link) ask(ctx context.Context, m *spawn.Message, abandoned func(answer)) (answer, error) {
 	ch := make(chan answer, 1)
 	b.mu.Lock()
 	b.seq++
@@ -120,6 +200,9 @@ func (b *Backend) ask(ctx context.Context, m *spawn.Message, abandoned func(answ
 		b.mu.Lock()
 		delete(b.waiting, m.Seq)
 		b.mu.Unlock()
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+			return answer{}, errSpawner
+		}
 		return answer{}, &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("the spawner does not answer: " + err.Error()), Fix: "start casemate again"}
 	}
 	var a answer
@@ -162,9 +245,13 @@ func (b *Backend) Start(ctx context.Context, spec casemate.Spec) (casemate.Sandb
 	if digest == "" {
 		digest = spec.Tool.Digest()
 	}
-	a, err := b.ask(ctx, &spawn.Message{Op: spawn.OpStart, Start: spawn.Start{
+	l, err := b.spawner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a, err := l.ask(ctx, &spawn.Message{Op: spawn.OpStart, Start: spawn.Start{
 		Digest: string(digest), Memory: g.Memory, Disk: g.Disk, Processes: int64(g.Processes), Without: g.Without,
-	}}, b.abandon)
+	}}, l.abandon)
 	if err != nil {
 		if e, ok := errors.AsType[*casemate.Error](err); ok {
 			copied := *e
@@ -173,10 +260,10 @@ func (b *Backend) Start(ctx context.Context, spec casemate.Spec) (casemate.Sandb
 		}
 		return nil, err
 	}
-	return b.started(a)
+	return l.started(a)
 }
 
-func (b *Backend) abandon(a answer) {
+func (b *link) abandon(a answer) {
 	if a.m.Op == spawn.OpStarted {
 		if s, err := b.started(a); err == nil {
 			s.Close()
@@ -184,7 +271,7 @@ func (b *Backend) abandon(a answer) {
 	}
 }
 
-func (b *Backend) started(a answer) (*sandbox, error) {
+func (b *link) started(a answer) (*sandbox, error) {
 	if a.m.Op != spawn.OpStarted || len(a.fds) != 1 {
 		return nil, errSpawner
 	}
@@ -200,7 +287,7 @@ func (b *Backend) started(a answer) (*sandbox, error) {
 		s.exit(x)
 	}
 	if b.over {
-		s.exit(spawn.Exited{Signal: int64(unix.SIGKILL)}) // it died with the spawner
+		s.die()
 	}
 	return s, nil
 }
@@ -228,7 +315,11 @@ func (b *Backend) Probe(ctx context.Context) (casemate.Capabilities, error) {
 	if have != nil {
 		return *have, nil
 	}
-	a, err := b.ask(ctx, &spawn.Message{Op: spawn.OpProbe}, nil)
+	l, err := b.spawner(ctx)
+	if err != nil {
+		return casemate.Capabilities{}, err
+	}
+	a, err := l.ask(ctx, &spawn.Message{Op: spawn.OpProbe}, nil)
 	if err != nil {
 		return casemate.Capabilities{}, err
 	}
@@ -266,19 +357,24 @@ func (b *Backend) Record(r casemate.Receipt) error {
 			return err
 		}
 	}
-	_, err = b.ask(context.Background(), &spawn.Message{Op: spawn.OpRecord, Line: string(line)}, nil)
+	l, err := b.spawner(context.Background())
+	if err != nil {
+		return err
+	}
+	_, err = l.ask(context.Background(), &spawn.Message{Op: spawn.OpRecord, Line: string(line)}, nil)
 	return err
 }
 
 // A sandbox is one guest of the process backend.
 type sandbox struct {
-	b        *Backend
+	b        *link
 	id       uint64
 	pid      int
 	enforced casemate.Enforced
 	guest    pipe
 	gone     chan struct{}
 	over     spawn.Exited // once gone is closed
+	orphan   bool         // it died with the spawner
 	once     sync.Once
 	closed   error
 }
@@ -329,12 +425,26 @@ func (s *sandbox) exit(x spawn.Exited) {
 	}
 }
 
-// Wait blocks until the sandbox is gone.
+// die is exit for a sandbox that died with the spawner; b.mu is held.
+func (s *sandbox) die() {
+	select {
+	case <-s.gone:
+	default:
+		s.orphan = true
+		close(s.gone)
+	}
+}
+
+// Wait blocks until the sandbox is gone. It is an error where the spawner
+// ended first, so that nobody knows how the sandbox did.
 func (s *sandbox) Wait(ctx context.Context) (casemate.Exit, error) {
 	select {
 	case <-s.gone:
 	case <-ctx.Done():
 		return casemate.Exit{}, ctx.Err()
+	}
+	if s.orphan {
+		return casemate.Exit{}, errSpawner
 	}
 	x := s.over
 	return casemate.Exit{Status: int(x.Status), Signal: int(x.Signal), Limit: x.Limit,

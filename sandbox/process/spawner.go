@@ -44,8 +44,9 @@ func StartSpawner(init string, p *plan.Plan) (*Spawner, error) {
 	}
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	var proc *os.Process
+	var gone chan struct{}
 	if err == nil {
-		proc, err = start(init, []*os.File{null, null, os.Stderr, theirRouter, theirOperator})
+		proc, gone, err = start(init, []*os.File{null, null, os.Stderr, theirRouter, theirOperator})
 		null.Close()
 	}
 	theirRouter.Close() // only the spawner has them now, so that its end is seen
@@ -55,11 +56,7 @@ func StartSpawner(init string, p *plan.Plan) (*Spawner, error) {
 		operator.Close()
 		return nil, &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("cannot start the spawner: " + err.Error()), Fix: "casemate-init belongs beside casemate: make build"}
 	}
-	s := &Spawner{Router: router, proc: proc, conn: spawn.NewConn(operator), gone: make(chan struct{})}
-	go func() {
-		proc.Wait()
-		close(s.gone)
-	}()
+	s := &Spawner{Router: router, proc: proc, conn: spawn.NewConn(operator), gone: gone}
 	if err := s.Reload(p); err != nil {
 		s.Close()
 		return nil, err
@@ -67,23 +64,27 @@ func StartSpawner(init string, p *plan.Plan) (*Spawner, error) {
 	return s, nil
 }
 
-// start keeps the thread that starts the spawner for the life of this
-// process: the spawner is told to die with it.
-func start(init string, files []*os.File) (*os.Process, error) {
+// start keeps the thread that starts the spawner for the life of the spawner,
+// which is told to die with it. The channel is closed when that has ended.
+func start(init string, files []*os.File) (*os.Process, chan struct{}, error) {
 	type result struct {
 		p   *os.Process
 		err error
 	}
-	done := make(chan result)
+	done := make(chan result, 1)
+	gone := make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
 		p, err := os.StartProcess(init, []string{"casemate-init", "spawner"}, &os.ProcAttr{
 			Files: files, Env: []string{}, Dir: "/", Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}})
 		done <- result{p, err}
-		select {} // the thread's owner is the process
+		if err == nil {
+			p.Wait() // the thread stays for as long as the spawner
+			close(gone)
+		}
 	}()
 	r := <-done
-	return r.p, r.err
+	return r.p, gone, r.err
 }
 
 // Reload gives the spawner a new plan; what runs is not touched. It blocks
