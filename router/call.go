@@ -28,6 +28,8 @@ type call struct {
 	seat    *seat
 	args    casemate.Digest
 	out     *casemate.Outcome
+
+	unstarted bool // no guest could be had for it, so that nothing of it ran
 }
 
 // Call runs one call and blocks until it is over. Cancelling ctx kills its
@@ -47,8 +49,24 @@ func (r *Router) Call(ctx context.Context, c casemate.Call) *casemate.Outcome {
 	}
 	defer r.leave(k)
 	err := k.do(ctx)
+	if k.stale(err) {
+		k.unstarted = false
+		err = k.do(ctx) // once: with the tool that there is now
+	}
 	k.finish(err)
 	return k.out
+}
+
+// stale says whether a call failed only because its tool was changed after it
+// was looked up: no guest had any of it.
+func (k *call) stale(err error) bool {
+	if kind := casemate.KindOf(err); err == nil || !k.unstarted || kind != casemate.Denied && kind != casemate.Gone {
+		return false
+	}
+	k.r.mu.Lock()
+	defer k.r.mu.Unlock()
+	t := k.r.tools[k.Tool]
+	return t != nil && t.digest != k.tool.digest
 }
 
 // enter lets a call in, or says why not. Calls that are turned away here cost
@@ -90,10 +108,10 @@ func (r *Router) room(bytes int) *casemate.Error {
 		return closedError()
 	}
 	if most := waitingInAll * r.cfg.Concurrency; len(r.inflight) >= most {
-		return busy("busy: %d calls run or wait, which is the limit", most)
+		return busy("%d calls run or wait, which is the limit", most)
 	}
 	if r.bytes+int64(bytes) > maxBytes {
-		return busy("busy: the arguments of the calls in flight are %s, which is the limit", size(maxBytes))
+		return busy("the arguments of the calls in flight are %s, which is the limit", size(maxBytes))
 	}
 	return nil
 }
@@ -190,12 +208,13 @@ func (k *call) unbook() {
 // lookup returns the tool of that name; the error names the nearest.
 func (r *Router) lookup(name casemate.ToolName) (*tool, error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if t := r.tools[name]; t != nil {
+	tools := r.tools // never changed, only replaced
+	r.mu.Unlock()
+	if t := tools[name]; t != nil {
 		return t, nil
 	}
-	names := make([]string, 0, len(r.tools))
-	for n := range maps.Keys(r.tools) {
+	names := make([]string, 0, len(tools))
+	for n := range maps.Keys(tools) {
 		names = append(names, string(n))
 	}
 	slices.Sort(names)

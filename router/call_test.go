@@ -452,12 +452,12 @@ func TestBoundsOnCalls(t *testing.T) {
 	if n := w.b.alive(); n != 1 {
 		t.Errorf("%d run at once", n)
 	}
-	wants(t, w.code("stall", "", ""), casemate.Busy, "busy: 4 calls of it")
+	wants(t, w.code("stall", "", ""), casemate.Busy, "stall: 4 calls of it")
 	w.must("good", "", "") // another has its own slots
 	all.Go(func() { w.code("good", "", "sleep 5s") })
 	all.Go(func() { w.code("good", "", "sleep 5s") })
 	until(t, "six are inside", func() bool { return len(w.Status().Calls) == 6 })
-	wants(t, w.code("good", "", ""), casemate.Busy, "busy: 6 calls run or wait")
+	wants(t, w.code("good", "", ""), casemate.Busy, "6 calls run or wait")
 	if y := w.Why(context.Background(), casemate.Call{Tool: "good"}); y.Error == nil || y.Error.Kind != casemate.Busy {
 		t.Errorf("why: %+v", y.Error)
 	}
@@ -730,4 +730,23 @@ func TestCommit(t *testing.T) {
 			t.Errorf("%s was committed", never)
 		}
 	}
+}
+
+// A call that waits while its tool is changed, and so finds that no guest is
+// started for the former one, runs with the tool that there is now.
+func TestReloadWhileACallWaits(t *testing.T) {
+	w := newWorld(t, Config{PerTool: 1, Pool: pool.Limits{Max: -1}}, a("good"))
+	var all sync.WaitGroup
+	all.Go(func() { w.code("good", "", "sleep 1s") })
+	until(t, "the first runs", func() bool { return w.b.alive() == 1 })
+	all.Go(func() {
+		if o := w.code("good", "", ""); o.Error != nil {
+			t.Errorf("the call that waited: %+v", o.Error)
+		}
+	})
+	until(t, "the second waits", func() bool { return len(w.Status().Calls) == 2 })
+	if err := w.Reload([]*casemate.Tool{a("good", hasty)}, nil); err != nil {
+		t.Error(err)
+	}
+	all.Wait()
 }

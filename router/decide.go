@@ -90,11 +90,11 @@ func (r *Router) decide(t *tool, s *session, pairs []guest.Pair) (*casemate.Deci
 		return deny(casemate.Denied, "begin another session", "rate: %d calls a session is its limit", rate.PerSession)
 	}
 	if most := waitingPerTool * r.cfg.PerTool; t.counts.inside >= most {
-		return deny(casemate.Busy, "try again when some are over", "busy: %d calls of it run or wait, which is the limit", most)
+		return deny(casemate.Busy, "try again when some are over", "%d calls of it run or wait, which is the limit", most)
 	}
 	if s != nil && t.profile.Scope == casemate.ScopeSession {
 		if seat := s.seats[t.Name]; seat != nil && seat.inside > waitingPerGuest {
-			return deny(casemate.Busy, "wait for the answer of one call before the next", "busy: %d calls wait for its guest in this session, which is the limit", waitingPerGuest)
+			return deny(casemate.Busy, "wait for the answer of one call before the next", "%d calls wait for its guest in this session, which is the limit", waitingPerGuest)
 		}
 	}
 	return &casemate.Decision{Effect: "allow", Reasons: []string{

@@ -91,6 +91,7 @@ func (k *call) serve(ctx context.Context) (*reply, *live, error) {
 func (k *call) guest(ctx context.Context) (g *live, warm, fresh bool, err error) {
 	if k.seat == nil {
 		g, warm, err = k.r.claim(ctx, k.tool)
+		k.unstarted = err != nil
 		return g, warm, true, err
 	}
 	if g := k.seat.guest; g != nil {
@@ -104,7 +105,7 @@ func (k *call) guest(ctx context.Context) (g *live, warm, fresh bool, err error)
 		return nil, false, false, err
 	}
 	g, warm, err = k.r.claim(ctx, k.tool)
-	if err != nil {
+	if k.unstarted = err != nil; err != nil {
 		k.r.mu.Lock()
 		k.r.seated--
 		k.r.mu.Unlock()

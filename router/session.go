@@ -240,7 +240,7 @@ func (r *Router) place(t *tool) error {
 	}
 	r.mu.Unlock()
 	if oldest == nil {
-		return &casemate.Error{Op: "call", Tool: t.Name, Kind: casemate.Busy, Err: fmt.Errorf("busy: %d guests of sessions serve calls, which is the limit", maxSeated), Fix: "try again, or end sessions that are not used"}
+		return &casemate.Error{Op: "call", Tool: t.Name, Kind: casemate.Busy, Err: fmt.Errorf("%d guests of sessions serve calls, which is the limit", maxSeated), Fix: "try again, or end sessions that are not used"}
 	}
 	r.seize(oldest)
 	r.empty(oldest, "others needed its place")
