@@ -42,7 +42,7 @@ The exit status is 0 when every attack was held and the honest work
 succeeded, and 1 otherwise. CASEMATE_TEST_WITHOUT=WALL takes a wall away
 (` + strings.Join(removable, ", ") + `): the rows that it
 holds alone must turn, or the demo would prove nothing.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: runs(func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()

@@ -13,7 +13,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this host can enforce, what it cannot, and how to fix that",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: runs(func(c *cobra.Command, _ []string) error {
 			defer a.progress("the host is probed")()
 			init, err := initPath()

@@ -78,7 +78,7 @@ func (a *app) logCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "log [--call ID] [--tool NAME]",
 		Short: "Show the record of calls: what was asked, decided and enforced, and how it ended",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: runs(func(*cobra.Command, []string) error {
 			state, err := a.stateOf()
 			if err != nil {

@@ -66,13 +66,20 @@ func wantsJSON(args []string) bool {
 }
 
 func (a *app) commands() *cobra.Command {
+	show := false // the version
 	root := &cobra.Command{
 		Use:           "casemate",
 		Short:         "Every tool of an AI agent in a sandbox of its own",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          a.unknown,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE: func(c *cobra.Command, args []string) error {
+			if show {
+				v := a.versionCommand()
+				return v.RunE(v, args)
+			}
+			return c.Help()
+		},
 		PersistentPreRun: func(*cobra.Command, []string) {
 			a.console.json = a.json
 			if len(a.without) > 0 {
@@ -80,6 +87,7 @@ func (a *app) commands() *cobra.Command {
 			}
 		},
 	}
+	root.Flags().BoolVar(&show, "version", false, "print the version")
 	root.SetOut(os.Stdout)
 	root.SetErr(os.Stderr)
 	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration `FILE` (default: $CASEMATE_CONFIG, ./casemate.yaml, then the user's)")
@@ -110,6 +118,14 @@ func (a *app) unknown(c *cobra.Command, args []string) error {
 		fix = "did you mean casemate " + n + "?"
 	}
 	return invalid("", fix, "unknown command %q", args[0])
+}
+
+// noArgs refuses every argument of a command that takes none.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return invalid("", "leave it out; see "+c.CommandPath()+" --help", "%s takes no argument, and was given %q", c.CommandPath(), args[0])
 }
 
 // usage makes an error of the command line's own parser one of kind Invalid.

@@ -24,7 +24,7 @@ func (a *app) poolCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "pool",
 		Short: "Show the parked and busy sandboxes of your servers",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: runs(func(c *cobra.Command, _ []string) error {
 			pools, calls := []poolRow{}, []callRow{}
 			n, err := ask(c.Context(), opStatus, struct{}{}, func(pid int, s router.Status) {

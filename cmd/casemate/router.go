@@ -30,7 +30,7 @@ func (a *app) routerCommand() *cobra.Command {
 		Use:    "router",
 		Short:  "The router process; casemate serve and casemate call start it",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   noArgs,
 		RunE:   runs(func(*cobra.Command, []string) error { return routerMain(a.console) }),
 	}
 }

@@ -29,7 +29,7 @@ client closes it; or, with --listen, MCP at /mcp, the OpenAI function schema
 at /v1/tools and calls at /v1/calls, with a bearer token ($CASEMATE_TOKEN, or
 one that is kept in the state folder). SIGHUP loads the configuration again;
 SIGTERM and SIGINT let calls in flight finish for ten seconds.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: runs(func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), listen) }),
 	}
 	c.Flags().StringVar(&listen, "listen", "", "serve HTTP at `ADDR`, HOST:PORT or PORT (of 127.0.0.1), and no standard input")

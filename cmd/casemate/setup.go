@@ -18,7 +18,7 @@ func (a *app) initCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "init",
 		Short: "Write a starter casemate.yaml into this folder, and trust it",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: runs(func(*cobra.Command, []string) error {
 			own, err := stateFolder("")
 			if err != nil {
@@ -134,7 +134,7 @@ func (a *app) schemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of casemate.yaml, for editors",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: runs(func(*cobra.Command, []string) error {
 			_, err := a.out.Write(catalog.Schema())
 			return err

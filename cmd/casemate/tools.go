@@ -25,7 +25,7 @@ func (a *app) toolsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "tools",
 		Short: "List the tools, their backend and what is enforced for each",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: runs(func(c *cobra.Command, _ []string) error {
 			var rows []toolRow
 			var err error
