@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/guest"
 )
 
 // A guest has no more of what is counted for each process or user than it
@@ -50,6 +51,10 @@ func TestFirstProcessHoldsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sb.Close()
+	// It is done with its own descriptors before its guest says that it is ready.
+	if f, err := guest.Read(sb.Guest(), 64<<10); err != nil || f.Type != guest.Ready {
+		t.Fatal(f, err)
+	}
 	fds, err := filepath.Glob("/proc/" + strconv.Itoa(sb.(*sandbox).pid) + "/fd/*")
 	if err != nil || len(fds) < 5 {
 		t.Fatal(fds, err)
