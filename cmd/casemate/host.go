@@ -257,23 +257,27 @@ const maxDeaths = 3
 // ended, and gives the router its connection. It gives up where they end too
 // often.
 func (h *host) respawn(ctx context.Context) error {
-	now := time.Now()
-	h.deaths = slices.DeleteFunc(h.deaths, func(t time.Time) bool { return now.Sub(t) > time.Minute })
-	if len(h.deaths) == maxDeaths {
-		return &casemate.Error{Op: "spawner", Kind: casemate.Internal, Err: fmt.Errorf("it ended more than %d times within a minute", maxDeaths), Fix: "see what it said before and what kills it; start casemate serve again"}
-	}
-	h.deaths = append(h.deaths, now)
 	h.spawner.Close()
-	s, err := process.StartSpawner(h.init, &h.plan)
-	if err != nil {
+	var last error // one that ends while it starts is one that ended
+	for {
+		now := time.Now()
+		h.deaths = slices.DeleteFunc(h.deaths, func(t time.Time) bool { return now.Sub(t) > time.Minute })
+		if len(h.deaths) == maxDeaths {
+			err := fmt.Errorf("it ended more than %d times within a minute", maxDeaths)
+			return &casemate.Error{Op: "spawner", Kind: casemate.Internal, Err: errors.Join(err, last), Fix: "see what it said before and what kills it; start casemate serve again"}
+		}
+		h.deaths = append(h.deaths, now)
+		var s *process.Spawner
+		if s, last = process.StartSpawner(h.init, &h.plan); last != nil {
+			continue
+		}
+		h.spawner = s
+		ctx, cancel := context.WithTimeout(ctx, drain)
+		defer cancel()
+		err := h.ctl.hand(ctx, opSpawner, s.Router)
+		s.Router.Close() // only the router has it now, so that its end is seen
 		return err
 	}
-	h.spawner = s
-	ctx, cancel := context.WithTimeout(ctx, drain)
-	defer cancel()
-	err = h.ctl.hand(ctx, opSpawner, s.Router)
-	s.Router.Close() // only the router has it now, so that its end is seen
-	return err
 }
 
 // reload gives the spawner another plan and then the router its tools. In
