@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/casemate/casemate/internal/cgroup"
 	"github.com/casemate/casemate/internal/contain"
 	"github.com/casemate/casemate/internal/merge"
 	"github.com/casemate/casemate/internal/plan"
@@ -142,5 +143,25 @@ func TestShorten(t *testing.T) {
 	}
 	if last := m.Changes[len(m.Changes)-1]; last.Did != "more" {
 		t.Errorf("%+v", last)
+	}
+}
+
+// A namespace that is the host's, or that nobody has seen, is no wall.
+func TestNamespacesAreSeen(t *testing.T) {
+	s := &server{spaces: []string{"user:[1]", "mnt:[1]", "pid:[1]", "net:[1]", "ipc:[1]", "uts:[1]", "cgroup:[1]", "time:[1]"}}
+	own := []string{"user:[2]", "mnt:[2]", "pid:[2]", "net:[2]", "ipc:[2]", "uts:[2]", "cgroup:[2]"}
+	b := &box{group: &cgroup.Group{}}
+	if e, err := s.enforced(b, &contain.Report{Spaces: own}, plan.Host{}, nil); err != nil || len(e.Namespaces) != 7 {
+		t.Errorf("%+v %v", e, err)
+	}
+	for i := range own {
+		shared := append([]string{}, own...)
+		shared[i] = s.spaces[i]
+		unseen := append(append([]string{}, own[:i]...), own[i+1:]...)
+		for _, spaces := range [][]string{shared, unseen} {
+			if e, err := s.enforced(b, &contain.Report{Spaces: spaces}, plan.Host{}, nil); err == nil {
+				t.Errorf("%v passed as %v", spaces, e.Namespaces)
+			}
+		}
 	}
 }

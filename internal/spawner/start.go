@@ -239,6 +239,11 @@ func (b *box) closeGrants() {
 // spawnInit starts the sandbox's first process in its namespaces. It waits
 // for its Setup before it does anything.
 func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err error) {
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	defer null.Close()
 	setup, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, 0, err
@@ -247,10 +252,6 @@ func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err
 	if err != nil {
 		unix.Close(setup[0])
 		unix.Close(setup[1])
-		return nil, nil, 0, err
-	}
-	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
-	if err != nil {
 		return nil, nil, 0, err
 	}
 	theirs, theirPipe := os.NewFile(uintptr(setup[1]), "setup"), os.NewFile(uintptr(pipe[1]), "guest")
@@ -270,7 +271,6 @@ func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err
 		files = append(files, os.NewFile(uintptr(dup), "grant"))
 	}
 	p, err := s.fork("init", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: s.namespaces(b.slot)}, b.group)
-	null.Close()
 	closeFiles(files[3:])
 	if err != nil {
 		unix.Close(setup[0])
@@ -336,10 +336,19 @@ func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
 	return report, nil
 }
 
+// ownSpaces are the namespaces that every sandbox has for itself; that of time is new
+// in Linux 5.6 and may be absent.
+var ownSpaces = [...]string{"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"}
+
 // enforced compares the namespaces with the spawner's own and says what is
-// on; a namespace that is shared is an error.
+// on; a namespace that is shared, or not seen, is an error.
 func (s *server) enforced(b *box, r *contain.Report, host plan.Host, degraded []string) (*spawn.Enforced, error) {
 	e := &spawn.Enforced{Seccomp: r.Seccomp, Landlock: r.Landlock, NoNewPrivs: !slices.Contains(host.Without, string(contain.Privs)), Uid: "caller", Degraded: degraded}
+	for _, n := range ownSpaces {
+		if !slices.ContainsFunc(r.Spaces, func(s string) bool { return strings.HasPrefix(s, n+":") }) {
+			return nil, &spawn.Failed{Kind: "unsupported", Control: "namespaces", What: "the sandbox does not show its " + n + " namespace", Fix: "mount /proc where Casemate runs"}
+		}
+	}
 	names := map[string]string{"mnt": "mount", "net": "network"}
 	for _, space := range r.Spaces {
 		if slices.Contains(s.spaces, space) {
@@ -376,7 +385,10 @@ func (s *server) enforced(b *box, r *contain.Report, host plan.Host, degraded []
 
 // reap waits until the sandbox is gone and says so to the router.
 func (s *server) reap(b *box) {
-	state, _ := b.proc.Wait()
+	state, err := b.proc.Wait()
+	if err != nil { // nobody else waits for it
+		os.Exit(fatal(err))
+	}
 	b.unwatch()
 	x := spawn.Exited{ID: b.id}
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok {
