@@ -91,7 +91,7 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 	fail := func(err error, fix string) (*host, error) {
 		return nil, &casemate.Error{Op: "start router", Kind: casemate.Internal, Err: err, Fix: fix}
 	}
-	var mine []io.Closer // the router's ends of things, closed here when it has them
+	mine := []io.Closer{s.Router} // the router's ends of things, closed here when it has them
 	defer func() {
 		for _, c := range mine {
 			c.Close()
@@ -127,7 +127,6 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 		return fail(err, "")
 	}
 	extra := []*os.File{conf, theirs, s.Router}
-	mine = append(mine, s.Router)
 	for _, l := range []net.Listener{o.http, o.operator} {
 		if l == nil {
 			continue

@@ -4,19 +4,19 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // A Conn carries messages over one end of a SOCK_SEQPACKET pair. Send may be
-// called from any goroutine, Recv from one at a time; both block.
+// called from any goroutine, Recv from one at a time; both block. Every system
+// call holds the descriptor by raw, so that Close cannot give its number to
+// another file under it.
 type Conn struct {
 	f   *os.File // owns the descriptor
-	fd  int
+	raw syscall.RawConn
 	buf []byte
-	mu  sync.Mutex // one Send at a time, and none on a number that was closed
-	end bool
 }
 
 // Pair returns both ends of a new connection.
@@ -30,7 +30,26 @@ func Pair() (a, b *os.File, err error) {
 
 // NewConn takes f over.
 func NewConn(f *os.File) *Conn {
-	return &Conn{f: f, fd: int(f.Fd()), buf: make([]byte, MaxPacket+1)}
+	f.Fd() // makes it blocking
+	raw, err := f.SyscallConn()
+	if err != nil {
+		panic(err) // only of a nil file
+	}
+	return &Conn{f: f, raw: raw, buf: make([]byte, MaxPacket+1)}
+}
+
+// do calls f, again when a signal came between. A connection that was closed
+// here is like one that was closed there.
+func (c *Conn) do(name string, f func(fd int) error) error {
+	var err error
+	closed := c.raw.Control(func(fd uintptr) {
+		for err = f(int(fd)); err == unix.EINTR; err = f(int(fd)) {
+		}
+	})
+	if closed != nil {
+		err = unix.EPIPE
+	}
+	return os.NewSyscallError(name, err)
 }
 
 // Send sends one message and copies of the descriptors.
@@ -43,17 +62,7 @@ func (c *Conn) Send(m *Message, fds ...int) error {
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.end {
-		return os.NewSyscallError("sendmsg", unix.EPIPE)
-	}
-	for {
-		err := unix.Sendmsg(c.fd, b, oob, nil, unix.MSG_NOSIGNAL)
-		if err != unix.EINTR {
-			return os.NewSyscallError("sendmsg", err)
-		}
-	}
+	return c.do("sendmsg", func(fd int) error { return unix.Sendmsg(fd, b, oob, nil, unix.MSG_NOSIGNAL) })
 }
 
 // Recv returns the next message and the descriptors that came with it, which
@@ -61,15 +70,12 @@ func (c *Conn) Send(m *Message, fds ...int) error {
 func (c *Conn) Recv() (*Message, []int, error) {
 	oob := make([]byte, unix.CmsgSpace(4*16))
 	var n, oobn, flags int
-	var err error
-	for {
-		n, oobn, flags, _, err = unix.Recvmsg(c.fd, c.buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
-			break
-		}
-	}
+	err := c.do("recvmsg", func(fd int) (err error) {
+		n, oobn, flags, _, err = unix.Recvmsg(fd, c.buf, oob, unix.MSG_CMSG_CLOEXEC)
+		return err
+	})
 	if err != nil {
-		return nil, nil, os.NewSyscallError("recvmsg", err)
+		return nil, nil, err
 	}
 	fds := Rights(oob[:oobn])
 	if n == 0 {
@@ -91,15 +97,14 @@ func (c *Conn) Recv() (*Message, []int, error) {
 // Close ends both directions; a blocked Recv returns.
 func (c *Conn) Close() error {
 	c.Shutdown()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.end = true
 	return c.f.Close()
 }
 
 // Shutdown ends both directions as Close does, and leaves the descriptor to
-// whoever receives. It must not be called after Close.
-func (c *Conn) Shutdown() { unix.Shutdown(c.fd, unix.SHUT_RDWR) }
+// whoever receives.
+func (c *Conn) Shutdown() {
+	c.do("shutdown", func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
+}
 
 // Rights returns the descriptors of a control message.
 func Rights(oob []byte) (fds []int) {

@@ -65,7 +65,7 @@ func TestDescriptors(t *testing.T) {
 		t.Fatal(fds, err)
 	}
 	unix.Close(fds[0])
-	if err := unix.Sendmsg(from.fd, []byte{99}, unix.UnixRights(int(w.Fd())), nil, 0); err != nil {
+	if err := unix.Sendmsg(int(a.Fd()), []byte{99}, unix.UnixRights(int(w.Fd())), nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := to.Recv(); err == nil {
@@ -78,6 +78,39 @@ func TestDescriptors(t *testing.T) {
 	from.Close()
 	if _, _, err := to.Recv(); err == nil {
 		t.Error("no end")
+	}
+}
+
+// What is asked of a connection that was closed touches no other file that got
+// its number: a second close once ended the connection of another spawner.
+func TestClosedIsClosed(t *testing.T) {
+	a, b, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := NewConn(a)
+	NewConn(b).Close()
+	old.Close()
+	c, d, err := Pair() // has the numbers of the first
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to := NewConn(c), NewConn(d)
+	defer from.Close()
+	defer to.Close()
+	old.Shutdown()
+	old.Close()
+	if _, _, err := old.Recv(); err == nil {
+		t.Error("received after the close")
+	}
+	if err := old.Send(&Message{Op: OpDone, Seq: 1}); err == nil {
+		t.Error("sent after the close")
+	}
+	if err := from.Send(&Message{Op: OpDone, Seq: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if m, _, err := to.Recv(); err != nil || m.Seq != 2 {
+		t.Errorf("%v %v", m, err)
 	}
 }
 

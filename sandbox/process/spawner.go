@@ -17,8 +17,8 @@ import (
 
 // A Spawner is the operator's side of one spawner process.
 type Spawner struct {
-	// Router is the end of the connection that the router uses; whoever starts
-	// the router closes it here.
+	// Router is the end of the connection that the router uses. Whoever hands it
+	// on closes it: New takes it over.
 	Router *os.File
 
 	proc *os.Process
@@ -58,6 +58,7 @@ func StartSpawner(init string, p *plan.Plan) (*Spawner, error) {
 	}
 	s := &Spawner{Router: router, proc: proc, conn: spawn.NewConn(operator), gone: gone}
 	if err := s.Reload(p); err != nil {
+		router.Close()
 		s.Close()
 		return nil, err
 	}
@@ -147,10 +148,10 @@ func (s *Spawner) ask(m *spawn.Message, fds ...int) (*spawn.Message, error) {
 // Gone is closed when the spawner has ended, in whatever way.
 func (s *Spawner) Gone() <-chan struct{} { return s.gone }
 
-// Close ends the spawner and every sandbox, and waits for both.
+// Close ends the spawner and every sandbox, and waits for both. Router is not
+// closed.
 func (s *Spawner) Close() error {
 	s.conn.Close()
-	s.Router.Close()
 	<-s.gone
 	return nil
 }
@@ -163,5 +164,6 @@ func Probe(ctx context.Context, init string) (casemate.Capabilities, error) {
 		return casemate.Capabilities{}, err
 	}
 	defer s.Close()
+	defer s.Router.Close()
 	return s.Probe()
 }
