@@ -318,7 +318,7 @@ func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
 		n, oobn, _, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
 	}
 	if err != nil || n == 0 {
-		return nil, &spawn.Failed{Kind: "internal", What: "the sandbox died while it was set up"}
+		return nil, b.died(err)
 	}
 	report, err := contain.DecodeReport(buf[:n])
 	if err != nil {
@@ -334,6 +334,19 @@ func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
 		}
 	}
 	return report, nil
+}
+
+// died says how a sandbox ended that sent no report.
+func (b *box) died(read error) *spawn.Failed {
+	b.proc.Kill() // nothing, where it ended by itself
+	how := "its end is not known"
+	if state, err := b.proc.Wait(); err == nil {
+		how = state.String()
+	}
+	if read != nil {
+		how += ", " + read.Error()
+	}
+	return &spawn.Failed{Kind: "internal", What: "the sandbox died while it was set up: " + how}
 }
 
 // ownSpaces are the namespaces that every sandbox has for itself; that of time is new

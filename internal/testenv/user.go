@@ -13,9 +13,16 @@ import (
 	"time"
 )
 
-// UserID is the uid and gid of the ordinary user: no account of Debian's has
+// UserID returns the uid and gid of the ordinary user: one for each test
+// process, because the kernel counts by uid (descriptors in flight, pipe pages,
+// inotify) and packages are tested at the same time. No account of Debian's has
 // it, and it is not nobody's, whom some hosts treat in their own way.
-const UserID = 12345
+func UserID() int {
+	if uid := os.Getuid(); uid != 0 {
+		return uid
+	}
+	return 20_000 + os.Getpid()%40_000
+}
 
 // testdataLimit bounds the copy of a package's testdata, in bytes.
 const testdataLimit = 64 << 20
@@ -47,18 +54,18 @@ func AsUser(t *testing.T, body func(*testing.T)) {
 	cmd.Dir = filepath.Join(dir, "home")
 	cmd.Env = userEnv(dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: UserID, Gid: UserID},
+		Credential: &syscall.Credential{Uid: uint32(UserID()), Gid: uint32(UserID())},
 		Setsid:     true,
 	}
 	out, err := cmd.CombinedOutput()
 	skipped, failed := verdict(t.Name(), string(out), err)
 	switch {
 	case failed != "":
-		t.Errorf("as uid %d: %s\n%s", UserID, failed, out)
+		t.Errorf("as uid %d: %s\n%s", UserID(), failed, out)
 	case skipped:
-		t.Skipf("as uid %d:\n%s", UserID, out)
+		t.Skipf("as uid %d:\n%s", UserID(), out)
 	case testing.Verbose():
-		t.Logf("as uid %d:\n%s", UserID, out)
+		t.Logf("as uid %d:\n%s", UserID(), out)
 	}
 }
 
@@ -157,7 +164,7 @@ func userFolder(beside string) (dir string, err error) {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return "", err
 		}
-		if err := os.Chown(d, UserID, UserID); err != nil {
+		if err := os.Chown(d, UserID(), UserID()); err != nil {
 			return "", err
 		}
 	}
@@ -200,7 +207,7 @@ func copyTestdata(to string) error {
 		if err != nil {
 			return err
 		}
-		return os.Chown(dest, UserID, UserID)
+		return os.Chown(dest, UserID(), UserID())
 	})
 	if errors.Is(err, fs.ErrNotExist) && !exists("testdata") {
 		return nil
