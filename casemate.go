@@ -60,12 +60,28 @@ func (t *Tool) Digest() Digest {
 	return Digest("sha256:" + hex.EncodeToString(sum[:]))
 }
 
+// Guest is the digest of the sandbox that serves t: the tools of one MCP
+// server that share one have it in common. Of any other tool it is Digest.
+func (t *Tool) Guest() Digest {
+	if t.Run.MCP == nil {
+		return t.Digest()
+	}
+	m := *t.Run.MCP
+	m.Listed = nil
+	if !m.Split {
+		m.Tool = ""
+	}
+	g := Tool{Name: ToolName(m.Server), Run: Run{MCP: &m}, Security: t.Security}
+	return g.Digest()
+}
+
 // Run says what the guest is. Exactly one field is set.
 type Run struct {
 	Exec    *Exec    `json:"exec,omitempty"`
 	Python  *Script  `json:"python,omitempty"`
 	Node    *Script  `json:"node,omitempty"`
 	Shell   *Shell   `json:"shell,omitempty"`
+	MCP     *MCP     `json:"mcp,omitempty"`
 	Builtin Function `json:"builtin,omitempty"`
 }
 
@@ -83,6 +99,20 @@ type Exec struct {
 type Script struct {
 	Interpreter string   `json:"interpreter,omitempty"` // absolute path; empty is the first python3 or node on PATH
 	Preload     []string `json:"preload,omitempty"`     // modules to import before the call
+}
+
+// MCP is one tool of a Model Context Protocol server that runs in a sandbox
+// and speaks over its standard input and output. Where Tool is "" it is the
+// server itself, which no planner calls: what is not a tool (prompts, resources,
+// completion, …) is asked of it by Call.Method.
+type MCP struct {
+	Server      string          `json:"server"`                // name of the manifest's entry
+	Command     []string        `json:"command"`               // argv, literal
+	Split       bool            `json:"split,omitempty"`       // each of its tools has a sandbox of its own
+	Tool        string          `json:"tool,omitempty"`        // as the server calls it
+	Listed      json.RawMessage `json:"listed,omitempty"`      // the tool as the server lists it, as it was approved
+	Sampling    bool            `json:"sampling,omitempty"`    // the server may ask for the planner's model
+	Elicitation bool            `json:"elicitation,omitempty"` // the server may ask the user
 }
 
 // Shell runs the argument "command" by /bin/sh -c.
@@ -110,7 +140,8 @@ type Profile struct {
 	Network    Network           `json:"network,omitempty"`
 	Filesystem []Mount           `json:"filesystem,omitempty"`
 	Env        map[string]string `json:"env,omitempty"`
-	Cwd        string            `json:"cwd,omitempty"` // absolute, in the sandbox; "" is /tmp
+	Pass       []string          `json:"pass,omitempty"` // variables whose values come with each session's caller
+	Cwd        string            `json:"cwd,omitempty"`  // absolute, in the sandbox; "" is /tmp
 	Syscalls   Syscalls          `json:"syscalls,omitzero"`
 	Rate       Rate              `json:"rate,omitzero"`
 	CPU        float64           `json:"cpu,omitempty"`       // cores
@@ -216,13 +247,50 @@ const (
 	ScopeSession Scope = "session"
 )
 
-// A Call is one request of a planner for a tool.
+// A Call is one request of a planner for a tool. The fields after Label may
+// be left out.
 type Call struct {
 	ID        CallID
 	Session   SessionID
 	Tool      ToolName
 	Arguments json.RawMessage // as received; a JSON object
 	Label     Label           // of everything in Arguments
+
+	Method  string        // of MCP, to a server itself; Arguments are its params
+	Key     string        // the caller's own name of the call: with it, one session runs it once
+	Timeout time.Duration // narrows the profile's
+	Client  Client        // who is asked back, and told of progress
+	Stdin   io.Reader     // what an exec or shell guest reads while it runs
+	Files   *FileRequest  // instead of the tool, its guest is asked for files
+
+	// Output gets what an exec, shell or interpreter guest prints, as it comes:
+	// stream is 1 or 2. It is then not kept in the result, and not bounded by the
+	// output limit. While it blocks, so does the guest.
+	Output func(stream int, b []byte) error
+}
+
+// A Client is the caller's side of an MCP server: what the server asks goes
+// to it. Its methods may be used from any goroutine.
+type Client interface {
+	// Capabilities are those that the client declared, as MCP has them; nil
+	// where it declared none.
+	Capabilities() json.RawMessage
+
+	// Ask sends the client a request of the server of that name (roots/list,
+	// sampling/createMessage, elicitation/create) and blocks until it is answered.
+	Ask(ctx context.Context, server, method string, params json.RawMessage) (json.RawMessage, error)
+
+	// Notify tells the client what the server said. It does not wait.
+	Notify(server, method string, params json.RawMessage)
+}
+
+// A FileRequest moves bytes between a caller and the files of a session's
+// guest, with the guest's authority.
+type FileRequest struct {
+	Op   string    // read, write (makes folders above it), list, remove, stat
+	Path string    // absolute, or relative to the guest's working folder
+	Data io.Reader // of write
+	To   io.Writer // of read; list and stat answer in the result's structured content
 }
 
 // A Spec asks a backend for one parked guest.
@@ -234,7 +302,7 @@ type Spec struct {
 // A Grant is what one call gets: its tool's profile, narrowed. A zero limit
 // is the profile's; a larger one is refused by whoever makes the sandbox.
 type Grant struct {
-	Tool      Digest
+	Tool      Digest // Tool.Guest, or a variant of it that the operator compiled for the session
 	Memory    int64
 	Disk      int64
 	Processes int
@@ -359,7 +427,9 @@ func (c Capabilities) Lookup(name string) Control {
 type Result struct {
 	Content    []Content       `json:"content"`
 	Structured json.RawMessage `json:"structuredContent,omitempty"`
-	IsError    bool            `json:"isError"` // the tool ran and failed
+	IsError    bool            `json:"isError"`            // the tool ran and failed
+	ExitCode   *int            `json:"exitCode,omitempty"` // of an exec or shell guest; 127: no such program, 124: its time was over
+	Raw        json.RawMessage `json:"-"`                  // of MCP: the whole result as the server wrote it
 }
 
 // Content is one part of a result.
@@ -384,7 +454,9 @@ type Receipt struct {
 	Call     CallID     `json:"call"`
 	Tool     ToolName   `json:"tool"`
 	Digest   Digest     `json:"digest,omitempty"` // of the tool
+	Method   string     `json:"method,omitempty"` // of a call to an MCP server itself
 	Session  SessionID  `json:"session,omitempty"`
+	Key      Digest     `json:"key,omitempty"` // of the caller's own name of the call
 	Backend  string     `json:"backend,omitempty"`
 	Args     Digest     `json:"args,omitempty"`
 	Decision *Decision  `json:"decision,omitempty"`
@@ -420,6 +492,7 @@ func (u Usage) JSON() *UsageJSON {
 // what casemate call --json prints.
 type Outcome struct {
 	Call     CallID     `json:"call"`
+	Receipt  string     `json:"receipt,omitempty"` // what the record of the call is found by
 	Tool     ToolName   `json:"tool"`
 	Backend  string     `json:"backend,omitempty"`
 	Decision *Decision  `json:"decision,omitempty"`
@@ -429,4 +502,6 @@ type Outcome struct {
 	Usage    *UsageJSON `json:"usage,omitempty"`
 	Changes  []Change   `json:"changes,omitempty"`
 	Label    *Label     `json:"label,omitempty"`
+
+	ServerError json.RawMessage `json:"-"` // of MCP: the error object that the server answered
 }

@@ -7,6 +7,13 @@
 // sends Ready (call 0) once. The router sends Call; the guest answers with
 // any of Stdout, Stderr, Value, File and Failure, and ends with Done. Frames
 // of another call than the current one are a breach.
+//
+// Open is a Call whose standard input stays open: the router sends Stdin
+// frames, at most Window bytes ahead of what the guest has answered with Taken,
+// and an empty one at the end; and Signal. A Size frame of the same number
+// before Open asks for a terminal, and after it says that its size changed. An
+// MCP server is one Open that lasts as long as its sandbox. Files is a Call that
+// the guest's init answers itself, about its own files.
 package guest
 
 import (
@@ -24,6 +31,12 @@ type Type byte
 // The frames.
 const (
 	Call    Type = 'C' // router: Pairs, the arguments
+	Open    Type = 'N' // router: Pairs; its standard input follows
+	Stdin   Type = 'I' // router: bytes, empty at the end
+	Signal  Type = 'S' // router: the signal's number, 1 byte, to the tool's processes
+	Size    Type = 'W' // router: columns and rows of the terminal, 2 bytes each
+	Files   Type = 'K' // router: Pairs "op", "path"; of write the data follows as Stdin
+	Taken   Type = 'T' // guest: bytes of Stdin that it took, 4 bytes
 	Ready   Type = 'R' // guest: Pairs with "version" and "runtime"
 	Stdout  Type = 'O' // guest: bytes
 	Stderr  Type = 'E' // guest: bytes
@@ -38,6 +51,7 @@ const (
 	MaxCall  = 16 << 20 // router to guest
 	MaxReply = 1 << 20  // guest to router, File aside
 	MaxPairs = 1024
+	Window   = 256 << 10 // of Stdin
 	header   = 9
 )
 

@@ -32,6 +32,7 @@ func (g *Guest) encode(w *codec.Writer) {
 		w.Strings(m.Pinned)
 	})
 	w.Bool(g.Loopback)
+	w.Bool(g.HostNetwork)
 	w.Bool(g.Session)
 	for _, n := range []int64{g.MilliCPU, g.Memory, g.Disk, g.Processes, g.Output, g.Timeout} {
 		w.Int(n)
@@ -68,6 +69,7 @@ func decodeGuest(r *codec.Reader) (g Guest) {
 		return Mount{Source: r.String(), At: r.String(), Write: r.Bool(), Execute: r.Bool(), Prefix: r.Bool(), Names: r.Strings(), Pinned: r.Strings()}
 	})
 	g.Loopback = r.Bool()
+	g.HostNetwork = r.Bool()
 	g.Session = r.Bool()
 	for _, n := range []*int64{&g.MilliCPU, &g.Memory, &g.Disk, &g.Processes, &g.Output, &g.Timeout} {
 		*n = r.Int()

@@ -27,9 +27,9 @@ type Host struct {
 type Guest struct {
 	Tool         string   // its name, for records and errors
 	Digest       string   // of the tool; what the router asks by
-	Runner       string   // exec, shell, python, node, files
+	Runner       string   // exec, shell, python, node, files, mcp
 	Function     string   // of runner files
-	Command      []Arg    // of runner exec
+	Command      []Arg    // of runner exec, and of mcp, literal: started before the call
 	Stdin        string   // of runner exec: name of the argument, or ""
 	Options      []string // of runner exec: arguments that may begin with "-"
 	Interpreter  string   // of python and node: absolute path in the sandbox
@@ -38,6 +38,7 @@ type Guest struct {
 	Env          []string // KEY=VALUE, sorted
 	Cwd          string
 	Loopback     bool
+	HostNetwork  bool // the host's network: only of what prepares a package, by the operator
 	DenySyscalls []string
 	MilliCPU     int64
 	Memory       int64
