@@ -263,10 +263,28 @@ type Call struct {
 	Stdin   io.Reader     // what an exec or shell guest reads while it runs
 	Files   *FileRequest  // instead of the tool, its guest is asked for files
 
+	// Terminal, where it is not zero, gives an exec or shell guest a terminal of
+	// that size instead of pipes; all that it prints is then of stream 1.
+	Terminal Size
+	Events   <-chan Event // for an exec or shell guest while it runs
+
 	// Output gets what an exec, shell or interpreter guest prints, as it comes:
 	// stream is 1 or 2. It is then not kept in the result, and not bounded by the
 	// output limit. While it blocks, so does the guest.
 	Output func(stream int, b []byte) error
+}
+
+// A Size is that of a terminal, in characters.
+type Size struct {
+	Columns uint16 `json:"columns"`
+	Rows    uint16 `json:"rows"`
+}
+
+// An Event is what happened to a caller and concerns its guest: a signal, to
+// the processes of the tool, or (where Signal is 0) another size of its terminal.
+type Event struct {
+	Signal int  `json:"signal,omitempty"`
+	Size   Size `json:"size,omitzero"`
 }
 
 // A Client is the caller's side of an MCP server: what the server asks goes
