@@ -3,20 +3,14 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/casemate/casemate"
 )
 
 // The bounds of the door.
@@ -30,8 +24,14 @@ const (
 
 // A Config is what the door checks by.
 type Config struct {
-	// Token is the bearer token, at least 16 bytes; there is no door without.
+	// Token is the bearer token of DefaultCaller, at least 16 bytes; "" only
+	// where there are other credentials.
 	Token string
+	// Credentials are the other callers.
+	Credentials []Credential
+	// Local, unless nil, is the credential of requests without a token: for a
+	// listener that only its user reaches.
+	Local *Credential
 
 	// Hosts are the names, beside loopback and the listener's address, that
 	// clients may call this server by: "casemate.example" on any port, or
@@ -48,9 +48,9 @@ type Config struct {
 // http.ServeMux. A route finds its caller by CallerOf, and a body that was
 // read in full.
 func Handler(c Config, routes map[string]http.Handler) (http.Handler, error) {
-	if len(c.Token) < minToken {
-		return nil, &casemate.Error{Op: "serve", Kind: casemate.Invalid,
-			Err: fmt.Errorf("token: %d bytes are too few", len(c.Token)), Fix: fmt.Sprintf("use at least %d random characters, for example: openssl rand -hex 32", minToken)}
+	known, err := c.credentials()
+	if err != nil {
+		return nil, err
 	}
 	mux := http.NewServeMux()
 	for pattern, h := range routes {
@@ -62,21 +62,12 @@ func Handler(c Config, routes map[string]http.Handler) (http.Handler, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	sum := sha256.Sum256([]byte(c.Token))
-	id := sha256.Sum256(append([]byte("casemate caller\x00"), sum[:]...))
-	return &door{
-		Config: c,
-		token:  sum,
-		caller: Caller(hex.EncodeToString(id[:8])),
-		slots:  make(chan struct{}, c.Requests),
-		routes: mux,
-	}, nil
+	return &door{Config: c, known: known, slots: make(chan struct{}, c.Requests), routes: mux}, nil
 }
 
 type door struct {
 	Config
-	token  [sha256.Size]byte
-	caller Caller
+	known  []known
 	slots  chan struct{}
 	bodies atomic.Int64 // bytes in memory
 	routes http.Handler
@@ -104,9 +95,15 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "ok\n")
 		return
 	}
-	if !d.authorized(r) {
+	caller, ok := d.authorized(r)
+	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="casemate"`)
 		refuse(w, http.StatusUnauthorized, "a bearer token is needed")
+		return
+	}
+	caller, err := narrow(caller, r)
+	if err != nil {
+		refuse(w, http.StatusForbidden, err.Error())
 		return
 	}
 	select {
@@ -122,18 +119,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer free()
-	d.routes.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, d.caller)))
-}
-
-// authorized compares hashes, whose lengths are equal, in constant time.
-func (d *door) authorized(r *http.Request) bool {
-	hs := r.Header.Values("Authorization")
-	if len(hs) != 1 {
-		return false
-	}
-	scheme, token, _ := strings.Cut(hs[0], " ")
-	sum := sha256.Sum256([]byte(token))
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], d.token[:]) == 1
+	d.routes.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), credentialKey{}, caller)))
 }
 
 // readBody reads the body of r into memory and puts it back. If it reports

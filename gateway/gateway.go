@@ -15,8 +15,10 @@
 //     Sec-Fetch-Site that says another site asks.
 //  3. The method: OPTIONS, TRACE and CONNECT are refused (405). There is no
 //     CORS here, so no preflight ever succeeds.
-//  4. The bearer token, on loopback too (401). GET /healthz alone needs none,
-//     and says "ok" and nothing else.
+//  4. The bearer token of one of the callers, on loopback too (401); on a unix
+//     socket that only its user reaches, none. GET /healthz alone needs none,
+//     and says "ok" and nothing else. Then the context that the query asks for:
+//     one that the operator did not list for the caller is refused (403).
 //  5. Bounds on requests at once (503), on the body (413) and on how long it
 //     may take to arrive (408). The body is read before the route is called.
 //
@@ -61,17 +63,8 @@ type Router interface {
 	Changed() <-chan struct{}
 }
 
-// A Caller is one credential.
+// A Caller is the name of one credential.
 type Caller string
-
-type callerKey struct{}
-
-// CallerOf returns the caller of a request that passed the door; it is empty
-// for any other.
-func CallerOf(ctx context.Context) Caller {
-	c, _ := ctx.Value(callerKey{}).(Caller)
-	return c
-}
 
 // PlannerError is what a planner may know of the error of a call. Of a
 // denial, and of a fault of ours, that is constant: a hijacked planner must
