@@ -11,9 +11,16 @@
 // Open is a Call whose standard input stays open: the router sends Stdin
 // frames, at most Window bytes ahead of what the guest has answered with Taken,
 // and an empty one at the end; and Signal. A Size frame of the same number
-// before Open asks for a terminal, and after it says that its size changed. An
-// MCP server is one Open that lasts as long as its sandbox. Files is a Call that
-// the guest's init answers itself, about its own files.
+// before Open asks for a terminal, on which standard error is standard output,
+// and after it says that its size changed. An MCP server is one Open that lasts
+// as long as its sandbox: it runs from Ready on, and what it says waits until
+// then. What a guest cannot take so is a Failure.
+//
+// Files is a Call that the guest's init answers itself, about its own files,
+// with the tool's own rights: read with Stdout, write with Taken, list and
+// stat with Value (see Entry), and what went wrong with a Failure that begins
+// with one of the words of this package and a colon. Stdin, Signal and Size of
+// a call that has ended meanwhile are no breach, and are dropped.
 package guest
 
 import (
@@ -35,12 +42,12 @@ const (
 	Stdin   Type = 'I' // router: bytes, empty at the end
 	Signal  Type = 'S' // router: the signal's number, 1 byte, to the tool's processes
 	Size    Type = 'W' // router: columns and rows of the terminal, 2 bytes each
-	Files   Type = 'K' // router: Pairs "op", "path"; of write the data follows as Stdin
+	Files   Type = 'K' // router: Pairs "op" (read, write, list, stat, remove), "path"; of write the data follows as Stdin
 	Taken   Type = 'T' // guest: bytes of Stdin that it took, 4 bytes
 	Ready   Type = 'R' // guest: Pairs with "version" and "runtime"
 	Stdout  Type = 'O' // guest: bytes
 	Stderr  Type = 'E' // guest: bytes
-	Value   Type = 'V' // guest: text of the last expression's value
+	Value   Type = 'V' // guest: text of the last expression's value; of Files, entries
 	File    Type = 'F' // guest: Pairs with "name", "mime", "data"
 	Failure Type = 'X' // guest: text; the tool failed
 	Done    Type = 'D' // guest: exit status, 4 bytes; nothing follows
