@@ -468,12 +468,13 @@ type Decision struct {
 // A Receipt is the record of one call.
 type Receipt struct {
 	Time     time.Time  `json:"time"`
-	Event    string     `json:"event"` // intent or outcome
+	Event    string     `json:"event"` // intent, outcome; session (a name was given to one), why (a planner asked)
 	Call     CallID     `json:"call"`
 	Tool     ToolName   `json:"tool"`
 	Digest   Digest     `json:"digest,omitempty"` // of the tool
 	Method   string     `json:"method,omitempty"` // of a call to an MCP server itself
 	Session  SessionID  `json:"session,omitempty"`
+	Name     Digest     `json:"name,omitempty"` // of event session: of the caller and its name for it
 	Key      Digest     `json:"key,omitempty"` // of the caller's own name of the call
 	Backend  string     `json:"backend,omitempty"`
 	Args     Digest     `json:"args,omitempty"`

@@ -19,6 +19,8 @@ const (
 	Busy        Kind = "busy"            // a bound on calls is reached; try again
 	Cancelled   Kind = "cancelled"       // the caller went away, or the operator stopped it
 	Gone        Kind = "gone"            // the session was ended
+	Conflict    Kind = "conflict"        // a call's key stands for another call, or its state allows it not
+	Unknown     Kind = "unknown"         // it may have run, and is never run again: there is an intent and no outcome
 	Internal    Kind = "internal"        // a fault of ours or of the host
 )
 
