@@ -475,7 +475,7 @@ type Receipt struct {
 	Method   string     `json:"method,omitempty"` // of a call to an MCP server itself
 	Session  SessionID  `json:"session,omitempty"`
 	Name     Digest     `json:"name,omitempty"` // of event session: of the caller and its name for it
-	Key      Digest     `json:"key,omitempty"` // of the caller's own name of the call
+	Key      Digest     `json:"key,omitempty"`  // of the caller's own name of the call
 	Backend  string     `json:"backend,omitempty"`
 	Args     Digest     `json:"args,omitempty"`
 	Decision *Decision  `json:"decision,omitempty"`
