@@ -212,6 +212,7 @@ type startOptions struct {
 	only     casemate.ToolName // that tool alone
 	pool     pool.Limits
 	stdio    bool
+	std      [3]*os.File  // of a command
 	http     net.Listener // nil: none
 	operator net.Listener // nil: none
 	token    string
@@ -239,7 +240,7 @@ func (a *app) start(ctx context.Context, l *loaded, o startOptions) (*host, erro
 		o.pool.Max = l.Host.Pool.Max
 	}
 	return startHost(hostOptions{
-		init: init, compiled: c, console: a.console, stdio: o.stdio, http: o.http, operator: o.operator,
+		init: init, compiled: c, console: a.console, stdio: o.stdio, std: o.std, http: o.http, operator: o.operator,
 		settings: settings{Token: o.token, Pool: o.pool, Concurrency: l.Host.Concurrency.Total, PerTool: l.Host.Concurrency.PerTool},
 	})
 }

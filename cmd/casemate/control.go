@@ -33,6 +33,8 @@ type message struct {
 const (
 	opReady    = "ready"    // → {} when the router serves
 	opCall     = "call"     // callBody → casemate.Outcome
+	opExec     = "exec"     // execBody → casemate.Outcome: a call whose streams the router inherited
+	opEvent    = "event"    // casemate.Event, of that call → {}
 	opCancel   = "cancel"   // cancelBody → {}: cancels the call of that request
 	opWhy      = "why"      // callBody → router.Why
 	opTools    = "tools"    // → a router.Why for each tool
@@ -46,6 +48,11 @@ const (
 type callBody struct {
 	Tool      casemate.ToolName `json:"tool"`
 	Arguments []byte            `json:"arguments"` // as they came; perhaps not JSON
+}
+
+type execBody struct {
+	Tool     casemate.ToolName `json:"tool"`
+	Terminal casemate.Size     `json:"terminal,omitzero"`
 }
 
 type cancelBody struct {
@@ -199,7 +206,7 @@ func (c *client) request(ctx context.Context, to io.Writer, op string, in, out a
 		case <-c.gone:
 			return c.why(nil)
 		case <-done:
-			if op != opCall {
+			if op != opCall && op != opExec {
 				return ctx.Err()
 			}
 			done = nil // the router still answers, with what became of the call

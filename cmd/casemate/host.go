@@ -38,6 +38,7 @@ type settings struct {
 	Stdio       bool        `json:"stdio,omitempty"`    // MCP on its standard input and output
 	HTTP        bool        `json:"http,omitempty"`     // a TCP listener is inherited
 	Operator    bool        `json:"operator,omitempty"` // a unix listener is inherited, after the former
+	Streams     bool        `json:"streams,omitempty"`  // the streams of a command are inherited: standard input and output, and after the former its error
 	Token       string      `json:"token,omitempty"`    // that HTTP demands
 	Uid         int         `json:"uid"`                // of the operator
 	Pool        pool.Limits `json:"pool"`
@@ -68,6 +69,7 @@ type hostOptions struct {
 	http     net.Listener // nil: none
 	operator net.Listener // nil: none
 	stdio    bool
+	std      [3]*os.File // of a command, as its standard streams; nil: none
 	console  *console
 }
 
@@ -101,6 +103,7 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 
 	o.settings.reloadBody = o.compiled.serves
 	o.settings.Stdio, o.settings.HTTP, o.settings.Operator = o.stdio, o.http != nil, o.operator != nil
+	o.settings.Streams = o.std[0] != nil
 	o.settings.Uid = os.Geteuid()
 	var err error
 	if o.settings.Recent, err = recent(o.compiled.plan.Host.Records, o.compiled.serves.Tools, time.Now()); err != nil {
@@ -138,6 +141,9 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 		}
 		extra = append(extra, own(f))
 	}
+	if o.std[0] != nil {
+		extra = append(extra, o.std[2])
+	}
 	said, say, err := os.Pipe()
 	if err != nil {
 		conn.Close()
@@ -147,8 +153,11 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 
 	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{"casemate", "router"}, Env: []string{}, Dir: "/", Stderr: say, ExtraFiles: extra,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, Credential: routerCredential(os.Geteuid(), os.Getpid())}}
-	if o.stdio {
+	switch {
+	case o.stdio:
 		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
+	case o.std[0] != nil:
+		cmd.Stdin, cmd.Stdout = o.std[0], o.std[1]
 	}
 	h := &host{init: o.init, compiled: o.compiled, spawner: s, exited: make(chan struct{}), keep: func() { conn.Close() }}
 	started := make(chan error)

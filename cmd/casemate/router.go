@@ -84,6 +84,9 @@ type server struct {
 	ctl      net.Conn
 	console  *console
 
+	stderr *os.File            // of a command; see streamed
+	events chan casemate.Event // of the caller of a command
+
 	ctx    context.Context // of everything that serves
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // of the front ends
@@ -103,7 +106,7 @@ func newServer(s settings, ctl net.Conn, c *console) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &server{settings: s, router: r, backend: b, ctl: ctl, console: c}
+	srv := &server{settings: s, router: r, backend: b, ctl: ctl, console: c, events: make(chan casemate.Event, 64)}
 	srv.ctx, srv.cancel = context.WithCancelCause(context.Background())
 	return srv, nil
 }
@@ -121,7 +124,6 @@ func refused(in map[casemate.ToolName]*casemate.ErrorJSON) map[casemate.ToolName
 // client is gone, or something breaks; then it lets calls in flight finish,
 // for ten seconds at most.
 func (s *server) serve() error {
-	go s.connection(s.ctl, true)
 	next := uintptr(fdListeners)
 	listener := func() (net.Listener, error) {
 		f := os.NewFile(next, "listener")
@@ -146,6 +148,10 @@ func (s *server) serve() error {
 	if s.settings.Stdio {
 		s.goServe(s.serveStdio)
 	}
+	if s.settings.Streams {
+		s.stderr = os.NewFile(next, "stderr")
+	}
+	go s.connection(s.ctl, true)
 	<-s.ctx.Done()
 	s.shutdown()
 	s.ended()
@@ -332,6 +338,23 @@ func (p *peer) do(ctx context.Context, m message) (any, error) {
 			return s.router.Why(ctx, c), nil
 		}
 		return s.router.Call(ctx, c), nil
+	case opExec:
+		var in execBody
+		if err := json.Unmarshal(m.Body, &in); err != nil {
+			return nil, err
+		}
+		return s.streamed(ctx, p.session, in)
+	case opEvent:
+		var in casemate.Event
+		if err := json.Unmarshal(m.Body, &in); err != nil {
+			return nil, err
+		}
+		select {
+		case s.events <- in:
+			return struct{}{}, nil
+		default:
+			return nil, &casemate.Error{Op: "exec", Kind: casemate.Busy, Err: errors.New("the command takes no more signals")}
+		}
 	case opCancel:
 		var in cancelBody
 		if err := json.Unmarshal(m.Body, &in); err != nil {
