@@ -1,9 +1,16 @@
 package gateway
 
 import (
+	"cmp"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,33 +24,49 @@ const SessionHeader = "Casemate-Session"
 const (
 	DefaultIdle    = time.Hour // a named session without a call is ended after it
 	maxSessionName = 128       // bytes
-	maxNames       = 1 << 16   // names that one process remembers, ended ones too
+	maxNames       = 1 << 20   // names that callers chose and that are remembered, ended ones too
+	ours           = "s_"      // what names begin with that are made here, and no other
 )
 
 // Sessions gives each name of each caller a session of the router. A session
-// begins with the first use of its name, and ends by End, when it was idle
-// too long, or with Close. Then it is gone for good: a name never makes a
-// replacement of what it once named, for a planner that goes on with an empty
-// sandbox as if it were the full one does harm.
+// begins with the first use of its name, or with New, and ends by End, when it
+// was idle too long, or with Close. Then it is gone for good, after a restart
+// too: a name never makes a replacement of what it once named, for a planner
+// that goes on with an empty sandbox as if it were the full one does harm.
 //
-// To keep that promise every name is remembered (32 bytes) as long as the
-// process lives; when there are too many, new ones are refused.
+// To keep that promise every name that a caller chose is remembered (16 bytes,
+// 1,048,576 names); when there are too many, new ones are refused. Names that
+// New makes need no memory: one that is not of a live session is gone.
 type Sessions struct {
 	router Router
 	idle   time.Duration
+	record func(casemate.Receipt) error
 
 	mu     sync.Mutex
-	named  map[nameKey]*session // nil once ended
+	named  map[NameKey]*session // nil once ended
+	made   int                  // of them, live and made here
 	closed bool
 }
 
-// A nameKey is the hash of caller and name.
-type nameKey [sha256.Size]byte
+// A NameKey is the beginning of the hash of a caller and its name for a
+// session.
+type NameKey [16]byte
 
 type session struct {
+	Session
+	owner Caller
 	id    casemate.SessionID
 	users int
 	timer *time.Timer // runs while users is 0
+}
+
+// A Session is what its caller may know of it.
+type Session struct {
+	Name    string              `json:"session"`
+	Created time.Time           `json:"created"`
+	Used    time.Time           `json:"used"`  // when its last call began or ended
+	Calls   int                 `json:"calls"` // that run
+	Tools   []casemate.ToolName `json:"tools"` // that it has called, of those that keep a guest for it
 }
 
 // NewSessions makes an empty Sessions; an idle of 0 is DefaultIdle.
@@ -51,47 +74,142 @@ func NewSessions(r Router, idle time.Duration) *Sessions {
 	if idle == 0 {
 		idle = DefaultIdle
 	}
-	return &Sessions{router: r, idle: idle, named: map[nameKey]*session{}}
+	return &Sessions{router: r, idle: idle, named: map[NameKey]*session{}, record: func(casemate.Receipt) error { return nil }}
 }
 
-func keyOf(caller Caller, name string) nameKey {
+// Keep lets names outlive the process: record keeps the event that a name is
+// used, before it is, and past are the keys of the names of former processes,
+// joined. It must be called before every other method.
+func (s *Sessions) Keep(record func(casemate.Receipt) error, past []byte) {
+	s.record = record
+	for k := range slices.Chunk(past, len(NameKey{})) {
+		if len(k) == len(NameKey{}) {
+			s.named[NameKey(k)] = nil
+		}
+	}
+}
+
+// KeyOf is the key of a name in a record of the event "session".
+func KeyOf(d casemate.Digest) (k NameKey, ok bool) {
+	b, err := hex.DecodeString(strings.TrimPrefix(string(d), "sha256:"))
+	if err != nil || len(b) != sha256.Size {
+		return k, false
+	}
+	return NameKey(b[:len(k)]), true
+}
+
+func hashOf(caller Caller, name string) [sha256.Size]byte {
 	return sha256.Sum256([]byte(string(caller) + "\x00" + name))
+}
+
+func keyOf(caller Caller, name string) NameKey {
+	h := hashOf(caller, name)
+	return NameKey(h[:len(NameKey{})])
 }
 
 // Use returns the session that caller names, for one call, and what must be
 // called after it. The empty name is a session for that call alone. Errors
-// are of kind Invalid (no such name can be), Gone and Busy.
+// are of kind Invalid (no such name can be), Gone, Busy, and Internal where a
+// new name cannot be recorded.
 func (s *Sessions) Use(caller Caller, name string) (casemate.SessionID, func(), error) {
 	if name == "" {
 		id := s.router.NewSession()
 		return id, func() { s.router.EndSession(id) }, nil
 	}
-	if err := checkName(name); err != nil {
-		return "", nil, err
-	}
-	key := keyOf(caller, name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x, known := s.named[key]
-	switch {
-	case s.closed || known && x == nil:
-		return "", nil, &casemate.Error{Op: "session", Kind: casemate.Gone,
-			Err: errors.New("the session was ended"), Fix: "begin another under a name of its own"}
-	case !known && len(s.named) >= maxNames:
-		return "", nil, &casemate.Error{Op: "session", Kind: casemate.Busy,
-			Err: fmt.Errorf("%d sessions were named already", maxNames), Fix: "use one name for one conversation, or restart casemate serve"}
-	case !known:
-		x = &session{id: s.router.NewSession()}
-		x.timer = time.AfterFunc(s.idle, func() { s.endIdle(key) })
-		s.named[key] = x
+	x, _, err := s.open(caller, name)
+	if err != nil {
+		return "", nil, err
 	}
 	x.users++
+	x.Used = time.Now()
 	x.timer.Stop()
 	return x.id, func() { s.release(x) }, nil
 }
 
+// New begins the session of that name, or, where the name is empty, of one
+// that it makes; it returns the one that is there already where there is one.
+func (s *Sessions) New(caller Caller, name string) (x Session, created bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name == "" {
+		if s.closed || s.made >= maxMade {
+			return Session{}, false, &casemate.Error{Op: "session", Kind: casemate.Busy, Err: fmt.Errorf("%d sessions that were made here live, which is the limit", s.made), Fix: "end some that are not used"}
+		}
+		x := s.begin(caller, random(ours), s.router.NewSession())
+		s.made++
+		return x.info(), true, nil
+	}
+	o, created, err := s.open(caller, name)
+	if err != nil {
+		return Session{}, false, err
+	}
+	return o.info(), created, nil
+}
+
+// maxMade is how many sessions that New named may live: as many as a router
+// holds.
+const maxMade = 10_000
+
+// NewCall returns an id that no other call has.
+func NewCall() casemate.CallID { return casemate.CallID(random("c_")) }
+
+func random(prefix string) string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return prefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+}
+
+// open finds a live session, or begins one; s.mu is held.
+func (s *Sessions) open(caller Caller, name string) (x *session, created bool, err error) {
+	if err := checkName(name); err != nil {
+		return nil, false, err
+	}
+	key := keyOf(caller, name)
+	x, known := s.named[key]
+	switch {
+	case s.closed || known && x == nil || !known && strings.HasPrefix(name, ours):
+		return nil, false, gone()
+	case known:
+		return x, false, nil
+	case len(s.named)-s.made >= maxNames:
+		return nil, false, &casemate.Error{Op: "session", Kind: casemate.Busy,
+			Err: fmt.Errorf("%d sessions were named already", maxNames), Fix: "let POST /v1/sessions make the name"}
+	}
+	h := hashOf(caller, name)
+	id := s.router.NewSession()
+	r := casemate.Receipt{Time: time.Now(), Event: "session", Call: NewCall(), Session: id, Name: casemate.Digest("sha256:" + hex.EncodeToString(h[:]))}
+	if err := s.record(r); err != nil {
+		s.router.EndSession(id)
+		return nil, false, &casemate.Error{Op: "session", Kind: casemate.Internal, Err: fmt.Errorf("its name cannot be recorded, so it is not begun: %w", err), Fix: "make room for, and writable, the record file"}
+	}
+	return s.begin(caller, name, id), true, nil
+}
+
+// begin begins a session; s.mu is held.
+func (s *Sessions) begin(caller Caller, name string, id casemate.SessionID) *session {
+	now := time.Now()
+	x := &session{Session: Session{Name: name, Created: now, Used: now, Tools: []casemate.ToolName{}}, owner: caller, id: id}
+	key := keyOf(caller, name)
+	x.timer = time.AfterFunc(s.idle, func() { s.endIdle(key) })
+	s.named[key] = x
+	return x
+}
+
+// info is a copy of what its caller may know; s.mu is held.
+func (x *session) info() Session {
+	i := x.Session
+	i.Calls, i.Tools = x.users, slices.Clone(x.Tools)
+	return i
+}
+
+func gone() error {
+	return &casemate.Error{Op: "session", Kind: casemate.Gone, Err: errors.New("the session was ended, or is not one of yours"), Fix: "begin another"}
+}
+
 func checkName(name string) error {
-	bad := len(name) > maxSessionName
+	bad := name == "" || len(name) > maxSessionName
 	for i := 0; i < len(name); i++ {
 		bad = bad || name[i] <= ' ' || name[i] > '~'
 	}
@@ -102,24 +220,71 @@ func checkName(name string) error {
 	return nil
 }
 
+// Get returns a live session of caller, or an Error of kind Gone.
+func (s *Sessions) Get(caller Caller, name string) (Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.named[keyOf(caller, name)]; x != nil {
+		return x.info(), nil
+	}
+	return Session{}, gone()
+}
+
+// List returns the live sessions of caller, oldest first.
+func (s *Sessions) List(caller Caller) []Session {
+	list := []Session{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for x := range maps.Values(s.named) {
+		if x != nil && x.owner == caller {
+			list = append(list, x.info())
+		}
+	}
+	slices.SortFunc(list, func(a, b Session) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
+	})
+	return list
+}
+
+// Called remembers that a session has called a tool that keeps a guest for it.
+func (s *Sessions) Called(caller Caller, name string, tool casemate.ToolName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.named[keyOf(caller, name)]; x != nil && !slices.Contains(x.Tools, tool) {
+		x.Tools = append(x.Tools, tool)
+	}
+}
+
 func (s *Sessions) release(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if x.users--; x.users == 0 {
+	x.Used = time.Now()
+	if x.users--; x.users == 0 && s.named[keyOf(x.owner, x.Name)] == x {
 		x.timer.Reset(s.idle)
 	}
 }
 
-func (s *Sessions) endIdle(key nameKey) {
+func (s *Sessions) endIdle(key NameKey) {
 	s.mu.Lock()
 	x := s.named[key]
 	if x == nil || x.users > 0 { // used again since the timer fired
 		s.mu.Unlock()
 		return
 	}
-	s.named[key] = nil
+	s.forget(key, x)
 	s.mu.Unlock()
 	s.router.EndSession(x.id)
+}
+
+// forget makes a session gone; s.mu is held.
+func (s *Sessions) forget(key NameKey, x *session) {
+	x.timer.Stop()
+	if strings.HasPrefix(x.Name, ours) {
+		delete(s.named, key)
+		s.made--
+		return
+	}
+	s.named[key] = nil
 }
 
 // End ends what caller names, with its running calls. It reports whether
@@ -129,8 +294,7 @@ func (s *Sessions) End(caller Caller, name string) bool {
 	s.mu.Lock()
 	x := s.named[key]
 	if x != nil {
-		x.timer.Stop()
-		s.named[key] = nil
+		s.forget(key, x)
 	}
 	s.mu.Unlock()
 	if x == nil {
@@ -147,9 +311,8 @@ func (s *Sessions) Close() {
 	var live []*session
 	for key, x := range s.named {
 		if x != nil {
-			x.timer.Stop()
 			live = append(live, x)
-			s.named[key] = nil
+			s.forget(key, x)
 		}
 	}
 	s.mu.Unlock()
