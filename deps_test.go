@@ -315,7 +315,7 @@ func TestJudges(t *testing.T) {
 		{"./router", "./internal/guest", true},
 		{"./router", "./internal/linux", false},
 		{"./router", "./catalog", false},
-		{"./gateway/openai", "github.com/modelcontextprotocol/go-sdk/mcp", false},
+		{"./gateway/api", "github.com/modelcontextprotocol/go-sdk/mcp", false},
 		{"./gateway/mcp", "github.com/modelcontextprotocol/go-sdk/mcp", true},
 		{"./gateway", "./gateway/mcp", false},
 		{"./gateway/mcp", "./sandbox/process", false},

@@ -1,6 +1,6 @@
 // Package gateway is the front of the router: what an agent talks to. This
 // package holds what every protocol shares, and the HTTP door that stands
-// before all of them; gateway/mcp and gateway/openai hold the protocols.
+// before all of them; gateway/mcp and gateway/api hold the protocols.
 //
 // # The HTTP door
 //

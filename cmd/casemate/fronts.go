@@ -10,8 +10,8 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/gateway"
+	"github.com/casemate/casemate/gateway/api"
 	"github.com/casemate/casemate/gateway/mcp"
-	"github.com/casemate/casemate/gateway/openai"
 	"github.com/casemate/casemate/router"
 )
 
@@ -53,7 +53,7 @@ func (s *server) serveHTTP(l net.Listener) error {
 	defer sessions.Close()
 	h, err := gateway.Handler(gateway.Config{Token: s.settings.Token, Log: s.log()}, map[string]http.Handler{
 		"/mcp": mcp.Handler(s.ctx, r, sessions, mcp.Options{Version: version(), Log: s.log()}),
-		"/v1/": openai.Handler(r, sessions),
+		"/v1/": api.Handler(r, sessions),
 	})
 	if err != nil {
 		return err

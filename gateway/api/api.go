@@ -15,7 +15,7 @@
 // HTTP status says the same coarsely: 200 when the tool ran, however it ended.
 // What the planner must not know is left out; see gateway.PlannerError. The
 // call ends when the client hangs up.
-package openai
+package api
 
 import (
 	"encoding/json"
