@@ -256,12 +256,13 @@ type Call struct {
 	Arguments json.RawMessage // as received; a JSON object
 	Label     Label           // of everything in Arguments
 
-	Method  string        // of MCP, to a server itself; Arguments are its params
-	Key     string        // the caller's own name of the call: with it, one session runs it once
-	Timeout time.Duration // narrows the profile's
-	Client  Client        // who is asked back, and told of progress
-	Stdin   io.Reader     // what an exec or shell guest reads while it runs
-	Files   *FileRequest  // instead of the tool, its guest is asked for files
+	Method  string          // of MCP, to a server itself; Arguments are its params
+	Meta    json.RawMessage // of an MCP tool: _meta of the caller's request, an object
+	Key     string          // the caller's own name of the call: with it, one session runs it once
+	Timeout time.Duration   // narrows the profile's
+	Client  Client          // who is asked back, and told of progress
+	Stdin   io.Reader       // what an exec or shell guest reads while it runs
+	Files   *FileRequest    // instead of the tool, its guest is asked for files
 
 	// Terminal, where it is not zero, gives an exec or shell guest a terminal of
 	// that size instead of pipes; all that it prints is then of stream 1.
