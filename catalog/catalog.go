@@ -19,19 +19,45 @@ type Config struct {
 	// expanded, defaults applied, environment resolved, grants at real paths.
 	Tools []*casemate.Tool
 
-	// Unsupported has an error of kind Unsupported for each tool that is right
-	// but asks for what this version cannot enforce. Such a tool is not in
-	// Tools: less than it asks for is not run.
+	// Servers are the MCP servers, each as the tool that stands for the server
+	// itself; Run.MCP.Listed is set where there is an approved listing. The tools
+	// of such a server are in Tools, after those of the file itself.
+	Servers []*casemate.Tool
+
+	// Unsupported has an error for each tool and server that is right but asks
+	// for what this version cannot enforce, or that cannot be had: it is not in
+	// Tools, and less than it asks for is not run.
 	Unsupported []*casemate.Error
+
+	// Profiles are those under profiles:, by name.
+	Profiles map[string]NamedProfile
 
 	Host     Host
 	Warnings []string // what is stated and not enforced yet
 
+	state    string // Options.State
 	pins     map[casemate.ToolName]casemate.Digest
 	refs     []string // files of Dir that tools run
 	resolved bool
 	source   casemate.Digest // of Source alone
 	grants   []string        // of Summary
+	trusts   []string        // what Digest is over beside Source and refs
+
+	own     []*casemate.Tool // Tools of the file itself
+	beyond  []*casemate.Error
+	servers []*server
+	lock    Lock
+	failed  map[string]*casemate.Error // servers that could not be listed
+}
+
+// A NamedProfile is one entry under profiles:, for casemate exec.
+type NamedProfile struct {
+	casemate.Profile
+	Timed bool // it states its timeout
+
+	// Unsupported says why it cannot be used: it asks for what this version
+	// cannot enforce, or for a variable that is not set.
+	Unsupported *casemate.Error
 }
 
 // A Host is what belongs to the machine and not to a tool.
@@ -41,6 +67,17 @@ type Host struct {
 	Client        string   // "" or "exclusive"
 	Pool          Pool
 	Concurrency   Concurrency
+
+	// Callers are those who may call over HTTP, by name.
+	Callers map[string]Caller
+}
+
+// A Caller is one who may call: whoever shows its token.
+type Caller struct {
+	SHA256    string   // of the token, 64 lower-case hexadecimal digits; or
+	TokenFile string   // absolute path of the file that holds it
+	Tools     []string // names, or prefix*; nil is all
+	Contexts  map[string][]string
 }
 
 // A Pool bounds what waits for calls. Zero is the default of package pool.
@@ -60,6 +97,10 @@ type Options struct {
 	// Getenv looks up what env: [NAME] passes on, as os.LookupEnv does. Nil:
 	// names are checked and their values left empty.
 	Getenv func(string) (string, bool)
+
+	// Pass leaves the values that env: [NAME] of an MCP server passes on to each
+	// session's caller: the names go to Profile.Pass and nothing is looked up.
+	Pass bool
 
 	// Operator says that the file is the operator's own or was named by the
 	// operator: only such a file may hold host: and secrets:.

@@ -9,8 +9,12 @@ const (
 	moduleForm = `^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`
 	nodeForm   = `^(node:)?(@[a-z0-9_.-]+/)?[A-Za-z_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)*$`
 	labelForm  = `^(attested|free|by:[A-Za-z_][A-Za-z0-9_./-]*)( (directory|secret|private|public))*$`
+	hexForm    = `^[0-9a-f]{64}$`
 	absForm    = `^/[^\x00-\x1f\x7f]*$` // no control characters
 )
+
+// serverToolForm is what an MCP server may call a tool.
+const serverToolForm = `^[A-Za-z0-9_.-]{1,128}$`
 
 func word(doc string, enum ...string) *shape { return &shape{kind: text, doc: doc, enum: enum} }
 
@@ -85,8 +89,7 @@ func toolShape() *shape {
 		may("run", runShape()),
 		may("mcp", mcpShape()),
 		may("image", formed("A container image.", `^(oci:|docker-archive:)?[^\s]+$`, "an image; write NAME@sha256:…, oci:FOLDER or docker-archive:FILE")),
-		may("security", oneOf("What it may touch: a profile, or the name of one under profiles. Left out is nothing at all.",
-			formed("", nameForm, "the name of a profile"), securityShape())),
+		may("security", securityOf("What it may touch: a profile, or the name of one under profiles. Left out is nothing at all.")),
 		may("flow", flowShape()),
 	)
 	s.one = []string{"run", "mcp"}
@@ -129,10 +132,21 @@ func runShape() *shape {
 }
 
 func mcpShape() *shape {
-	command := listOf("The server's program and arguments.", &shape{kind: text, most: 64 << 10}, 1000)
+	command := listOf("The server's program and arguments, as they are. A relative one is relative to the working folder in the sandbox.", &shape{kind: text, most: 64 << 10}, maxArgv)
 	command.least, command.what = 1, "the first element is the program"
-	return group("An MCP server.", must("command", command),
-		may("split", word("per-tool: each tool of the server gets a sandbox of its own.", "per-tool")))
+	return group("An unmodified MCP server that speaks on its standard input and output. It lives for a session, if security.scope does not say otherwise.",
+		must("command", command),
+		may("split", word("per-tool: each tool of the server gets a sandbox of its own.", "per-tool")),
+		may("tools", mapOf("Of split: per-tool, by the server's name of a tool, or \"*\" for every other: what it states replaces the same key of the entry's own security.", serverToolForm+`|^\*$`, `the name of a tool, 1 to 128 of A-Z a-z 0-9 _ . -, or "*"`,
+			group("One tool of the server.", must("security", securityOf("What it may touch, where that differs: keys of a profile, or the name of one under profiles."))), maxTools)),
+		may("prefix", formed("What the names of its tools begin with. Left out is nothing where it is the only server, else the entry's name and _.", `^[A-Za-z0-9_.-]{0,64}$`, "a prefix of at most 64 of A-Z a-z 0-9 _ . -")),
+		may("sampling", choice("The server may ask for the planner's model.")),
+		may("elicitation", choice("The server may ask the user.")))
+}
+
+// securityOf is a profile or the name of one.
+func securityOf(doc string) *shape {
+	return oneOf(doc, formed("", nameForm, "the name of a profile"), securityShape())
 }
 
 func securityShape() *shape {
@@ -198,6 +212,20 @@ func hostShape() *shape {
 		may("client", word("exclusive: the planner reads nothing untrusted but through Casemate.", "exclusive")),
 		may("egress", group("", may("resolve", mapOf("Names that are not asked of DNS.", `^[A-Za-z0-9.-]{1,253}$`, "a host name", free("", 64), 1000)))),
 		may("pool", group("What waits for calls.", may("max", count("Sandboxes.", 1, 10000)), may("memory", size("")))),
+		may("callers", mapOf("Who may call over HTTP, by name.", nameForm, "a name of 1 to 64 of A-Z a-z 0-9 _ -", callerShape(), 1000)),
 		may("concurrency", group("Calls that run at once.", may("total", count("", 1, 1e6)), may("per_tool", count("", 1, 1e6)))),
 	)
+}
+
+func callerShape() *shape {
+	tools := func(doc string) *shape {
+		return set(doc, formed("", `^([A-Za-z0-9_.-]{1,128}\*?|\*)$`, "the name of a tool, or the beginning of names and *"), maxTools)
+	}
+	s := group("One who may call: whoever shows its token.",
+		may("token_sha256", formed("SHA-256 of the token, as in: printf %s TOKEN | sha256sum", hexForm, "64 lower-case hexadecimal digits")),
+		may("token_file", formed("The file that holds the token, of the operator's alone.", `^(/|~/)`, "a path that begins with / or ~/")),
+		may("tools", tools("What it may call: names, or NAME*. Left out is every tool.")),
+		may("contexts", mapOf("What it may narrow itself to, by /mcp?context=NAME.", nameForm, "a name of 1 to 64 of A-Z a-z 0-9 _ -", group("", must("tools", tools("What it may call in this context, of what it may call at all."))), 1000)))
+	s.one = []string{"token_sha256", "token_file"}
+	return s
 }

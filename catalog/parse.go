@@ -26,9 +26,9 @@ func Parse(name string, src []byte, opt Options) (*Config, error) {
 		return nil, &casemate.Error{Op: "load", Kind: casemate.Invalid, Err: err}
 	}
 	c := &Config{File: name, Dir: filepath.Dir(name), Source: bytes.Clone(src), source: digest(src),
-		resolved: opt.ResolveMounts, pins: map[casemate.ToolName]casemate.Digest{}}
+		state: opt.State, resolved: opt.ResolveMounts, pins: map[casemate.ToolName]casemate.Digest{}, Profiles: map[string]NamedProfile{}}
 	b := &builder{problems: &problems{file: baseName(name)}, opt: opt, config: c,
-		profiles: map[string]*profile{}, named: map[casemate.ToolName]*yaml.Node{}, contents: map[string]casemate.Digest{}}
+		profiles: map[string]*profile{}, written: map[string]*yaml.Node{}, named: map[casemate.ToolName]*yaml.Node{}, contents: map[string]casemate.Digest{}}
 	if root := read(b.problems, src); root != nil {
 		if table := configuration(); table.takes(root) {
 			b.table(table, root)
@@ -40,6 +40,7 @@ func Parse(name string, src []byte, opt Options) (*Config, error) {
 		return nil, err
 	}
 	c.Digest = b.digest()
+	c.adopt(Lock{})
 	return c, nil
 }
 
@@ -50,6 +51,7 @@ type builder struct {
 	config   *Config
 	states   []string // folders of Casemate's state, resolved
 	profiles map[string]*profile
+	written  map[string]*yaml.Node            // profiles, as they are written
 	named    map[casemate.ToolName]*yaml.Node // tools, and where each stands
 	contents map[string]casemate.Digest       // of the files of Dir that tools run
 	grants   []grant                          // every write grant, to find interpreters in
@@ -90,7 +92,8 @@ func (b *builder) table(table *shape, root *yaml.Node) {
 	if ps := get(root, "profiles"); ps != nil {
 		for i := 0; i < len(ps.Content); i += 2 {
 			k := ps.Content[i].Value
-			b.profiles[k] = b.profile(ps.Content[i+1], join("profiles", k))
+			b.profiles[k], b.written[k] = b.profile(ps.Content[i+1], join("profiles", k)), ps.Content[i+1]
+			b.config.Profiles[k] = b.namedProfile(k)
 		}
 	}
 	for _, n := range get(root, "tools").Content {
@@ -131,6 +134,7 @@ func (b *builder) host(n *yaml.Node) {
 	if p := get(n, "concurrency"); p != nil {
 		h.Concurrency = Concurrency{integerOf(get(p, "total")), integerOf(get(p, "per_tool"))}
 	}
+	b.callers(get(n, "callers"))
 	if get(n, "egress") != nil {
 		b.unsupported("", "host.egress", "remove host.egress")
 	}
@@ -138,7 +142,7 @@ func (b *builder) host(n *yaml.Node) {
 
 // unsupported records what this version cannot enforce; fix is what to do.
 func (b *builder) unsupported(tool casemate.ToolName, what, fix string) {
-	b.config.Unsupported = append(b.config.Unsupported, &casemate.Error{Op: "load", Tool: tool, Kind: casemate.Unsupported,
+	b.config.beyond = append(b.config.beyond, &casemate.Error{Op: "load", Tool: tool, Kind: casemate.Unsupported,
 		Err: errors.New("this version of Casemate cannot enforce " + what), Fix: fix})
 }
 
@@ -157,10 +161,8 @@ func (b *builder) digest() casemate.Digest {
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "casemate configuration 1\n%s\n", c.source)
-	for _, t := range c.Tools {
-		for _, m := range t.Security.Filesystem {
-			fmt.Fprintf(h, "grant %q %q %q\n", t.Name, m.At, m.Path)
-		}
+	for _, g := range c.trusts {
+		fmt.Fprintf(h, "%s\n", g)
 	}
 	for _, f := range c.refs {
 		fmt.Fprintf(h, "file %q %s\n", f, b.contents[f])

@@ -18,8 +18,28 @@ type profile struct {
 	casemate.Profile
 	stated []string // of each mount: the path as it is written
 	passed []string // variables that are the caller's; sorted
+	unset  []absent // of them, those that have no value
+	timed  bool     // it states its timeout
+	scoped bool     // it states its scope
 	beyond []string // what this version cannot enforce
 	fix    string
+}
+
+// An absent is a variable that is to be passed on and is not set.
+type absent struct {
+	node     *yaml.Node
+	at, name string
+}
+
+func (a absent) why() string {
+	return fmt.Sprintf("%s is not set in the environment of casemate; set it, or give a value: env: {%s: …}", shown(a.name), a.name)
+}
+
+// complete adds the variables of p that are not set to the mistakes.
+func (b *builder) complete(p *profile) {
+	for _, a := range p.unset {
+		b.add(a.node, a.at, "%s", a.why())
+	}
 }
 
 func (p *profile) clone() *profile {
@@ -79,8 +99,8 @@ func (b *builder) profile(n *yaml.Node, at string) *profile {
 	p.Disk = b.size(get(n, "disk"), at+".disk")
 	p.Output = b.size(get(n, "output"), at+".output")
 	p.Processes = integerOf(get(n, "processes"))
-	p.Timeout = b.duration(get(n, "timeout"), at+".timeout")
-	p.Scope = casemate.Scope(str(n, "scope"))
+	p.Timeout, p.timed = b.duration(get(n, "timeout"), at+".timeout"), get(n, "timeout") != nil
+	p.Scope, p.scoped = casemate.Scope(str(n, "scope")), get(n, "scope") != nil
 	p.Profile = p.WithDefaults()
 	return p
 }
@@ -142,7 +162,7 @@ func (b *builder) env(p *profile, n *yaml.Node, at string) {
 		v, ok := b.opt.Getenv(k.Value)
 		switch {
 		case !ok:
-			b.add(k, at, "%s is not set in the environment of casemate; set it, or give a value: env: {%s: …}", shown(k.Value), k.Value)
+			p.unset = append(p.unset, absent{k, at, k.Value})
 		case strings.ContainsRune(v, 0):
 			b.add(k, at, "the value of %s holds a NUL byte", shown(k.Value))
 		}

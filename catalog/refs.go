@@ -38,12 +38,22 @@ func (b *builder) references(t *casemate.Tool) []string {
 			add(s.Interpreter)
 		}
 	}
+	var literal []string // of a command
 	if t.Run.Exec != nil {
 		for _, e := range t.Run.Exec.Command {
-			arg, text := casemate.Element(e)
-			if arg != "" || strings.ContainsRune(text, 0) || len(text) > maxAt {
-				continue
+			if arg, text := casemate.Element(e); arg == "" {
+				literal = append(literal, text)
 			}
+		}
+	}
+	if t.Run.MCP != nil {
+		literal = t.Run.MCP.Command
+		if p := literal[0]; filepath.IsAbs(p) && within(b.config.Dir, filepath.Clean(p)) && isFile(p) {
+			add(filepath.Clean(p)) // a program of the host's, which is granted by being named
+		}
+	}
+	for _, text := range literal {
+		if !strings.ContainsRune(text, 0) && len(text) <= maxAt {
 			if !filepath.IsAbs(text) {
 				text = filepath.Join(t.Security.Cwd, text)
 			}
@@ -51,7 +61,7 @@ func (b *builder) references(t *casemate.Tool) []string {
 			for _, m := range t.Security.Filesystem {
 				if within(m.At, text) {
 					p := m.Path + strings.TrimPrefix(text, m.At)
-					if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() {
+					if isFile(p) {
 						add(p)
 					}
 				}
@@ -66,6 +76,16 @@ func (b *builder) references(t *casemate.Tool) []string {
 	}
 	slices.Sort(b.config.refs)
 	return found
+}
+
+func isFile(p string) bool {
+	info, err := os.Stat(p)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func isFolder(p string) bool {
+	info, err := os.Stat(p)
+	return err == nil && info.IsDir()
 }
 
 // contentDigest is the digest of a file's content, "absent" if there is none,

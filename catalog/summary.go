@@ -70,6 +70,21 @@ func runs(t *casemate.Tool) string {
 		return script("JavaScript code of the planner", r.Node)
 	case r.Shell != nil:
 		return "shell commands of the planner"
+	case r.MCP != nil:
+		s := fmt.Sprintf("the MCP server %q", r.MCP.Command)
+		if len(s) > 400 {
+			s = s[:400] + "…"
+		}
+		if r.MCP.Split {
+			s += ", a sandbox for each of its tools"
+		}
+		if r.MCP.Sampling {
+			s += ", which may ask for the planner's model"
+		}
+		if r.MCP.Elicitation {
+			s += ", which may ask the user"
+		}
+		return s
 	default:
 		return "the built-in " + string(r.Builtin)
 	}

@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,13 +21,14 @@ func (b *builder) tool(n *yaml.Node, key string) {
 	if get(n, "image") != nil {
 		p.beyond, p.fix = append(p.beyond, "image"), "remove image"
 	}
-	params := b.parameters(get(n, "parameters"), key+".parameters")
-
 	run := get(n, "run")
-	kind := "mcp"
-	if run != nil {
-		kind = run.Content[0].Value
+	if run == nil || run.Content[0].Value == "mcp" {
+		b.server(n, key, t, p)
+		return
 	}
+	params := b.parameters(get(n, "parameters"), key+".parameters")
+	b.complete(p)
+	kind := run.Content[0].Value
 	at := join(key+".run", kind)
 	switch r := get(run, kind); kind {
 	case "exec":
@@ -48,7 +51,7 @@ func (b *builder) tool(n *yaml.Node, key string) {
 		}
 	default:
 		p.beyond = append(p.beyond, kind+": as a kind of tool")
-		p.fix = "use exec, python, node, shell or builtin"
+		p.fix = "use exec, python, node, shell, builtin or mcp"
 	}
 	if kind != "builtin" {
 		t.Parameters = params.json
@@ -72,10 +75,35 @@ func (b *builder) tool(n *yaml.Node, key string) {
 			continue
 		}
 		refs := b.references(t)
-		b.config.Tools = append(b.config.Tools, t)
+		b.config.own = append(b.config.own, t)
+		b.trusted(string(t.Name), t.Security)
 		b.config.pins[t.Name] = b.pin(t, p, str(get(run, kind), "interpreter"), refs)
 		b.config.grants = append(b.config.grants, summary(t, p))
 	}
+}
+
+// trusted adds the grants of a profile to what trust is given to.
+func (b *builder) trusted(name string, p casemate.Profile) {
+	for _, m := range p.Filesystem {
+		b.config.trusts = append(b.config.trusts, fmt.Sprintf("grant %q %q %q", name, m.At, m.Path))
+	}
+}
+
+// namedProfile is the profile of that name for whoever uses it as it is.
+func (b *builder) namedProfile(name string) NamedProfile {
+	p := b.profiles[name]
+	b.trusted("profile "+name, p.Profile)
+	out := NamedProfile{Profile: p.Profile, Timed: p.timed}
+	fail := func(what, fix string) {
+		out.Unsupported = &casemate.Error{Op: "load", Kind: casemate.Unsupported, Err: errors.New("profile " + name + ": " + what), Fix: fix}
+	}
+	if len(p.unset) > 0 {
+		fail(p.unset[0].why(), "set it")
+	}
+	if len(p.beyond) > 0 {
+		fail("this version of Casemate cannot enforce "+strings.Join(p.beyond, ", "), p.fix)
+	}
+	return out
 }
 
 // claim takes a name, which no other tool may have.
