@@ -1,6 +1,7 @@
 package casemate
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -453,11 +454,40 @@ type Result struct {
 
 // Content is one part of a result.
 type Content struct {
-	Type     string `json:"type"` // text, image, resource
+	Type     string `json:"type"` // text, image, resource; of MCP also audio, resource_link
 	Text     string `json:"text,omitempty"`
 	Data     []byte `json:"data,omitempty"`     // of image, and of a resource that is not text
 	MimeType string `json:"mimeType,omitempty"` // of image and resource
 	URI      string `json:"uri,omitempty"`      // of resource
+
+	Raw json.RawMessage `json:"-"` // of MCP: the part as the server wrote it; it is then what JSON shows
+}
+
+type plainContent Content
+
+// MarshalJSON writes the part as the server wrote it, where one did.
+func (c Content) MarshalJSON() ([]byte, error) {
+	if c.Raw != nil {
+		return c.Raw, nil
+	}
+	return json.Marshal(plainContent(c))
+}
+
+// UnmarshalJSON keeps what a part has beside the fields of Content in Raw.
+func (c *Content) UnmarshalJSON(b []byte) error {
+	var p plainContent
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err == nil {
+		*c = Content(p)
+		return nil
+	}
+	var known struct{ Type, Text string }
+	if err := json.Unmarshal(b, &known); err != nil {
+		return err
+	}
+	*c = Content{Type: known.Type, Text: known.Text, Raw: bytes.Clone(b)}
+	return nil
 }
 
 // A Decision is what the router decided about a call, and why.

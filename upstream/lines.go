@@ -1,0 +1,122 @@
+package upstream
+
+import "bytes"
+
+// A splitter splits a stream into lines of at most most bytes. Of a longer
+// one it keeps nothing but what its head and sift say.
+type splitter struct {
+	most int
+	line []byte
+	long bool // the line that is being read is longer than most
+	sift sifter
+}
+
+// feed calls each with every line that b completes: whole, or, with long,
+// its beginning and the id that it is an answer to ("" where none is seen).
+// What each gets is its own to keep.
+func (l *splitter) feed(b []byte, each func(line []byte, long bool, id string)) {
+	for len(b) > 0 {
+		part, end := b, false
+		if i := bytes.IndexByte(b, '\n'); i >= 0 {
+			part, end = b[:i], true
+			b = b[i+1:]
+		} else {
+			b = nil
+		}
+		switch {
+		case l.long:
+			l.sift.feed(part)
+		case len(l.line)+len(part) > l.most:
+			l.long = true
+			l.sift = sifter{}
+			l.sift.feed(l.line)
+			l.sift.feed(part)
+			l.line = append(l.line, part[:min(len(part), max(0, maxLine-len(l.line)))]...)
+			l.line = bytes.Clone(l.line[:min(len(l.line), maxLine)])
+		default:
+			l.line = append(l.line, part...)
+		}
+		if !end {
+			continue
+		}
+		line, long := l.line, l.long
+		l.line, l.long = nil, false
+		if !long {
+			line = bytes.TrimSuffix(line, []byte("\r"))
+		}
+		if len(line) > 0 {
+			each(line, long, l.sift.id)
+		}
+	}
+}
+
+// A sifter finds the "id" of an answer that is too long to keep. It reads the
+// text once, keeps a few bytes, and is no check of anything: what it finds in
+// garbage is garbage.
+type sifter struct {
+	id     string
+	depth  int
+	quoted bool
+	escape bool
+	value  bool   // the key was read, and what follows belongs to it
+	key    []byte // at depth 1
+	token  []byte // of its value
+}
+
+const maxToken = 32
+
+func (s *sifter) feed(b []byte) {
+	for _, c := range b {
+		s.byte(c)
+	}
+}
+
+func (s *sifter) byte(c byte) {
+	if s.quoted {
+		switch {
+		case s.escape:
+			s.escape = false
+		case c == '\\':
+			s.escape = true
+		case c == '"':
+			s.quoted = false
+			return
+		}
+		if s.depth == 1 && !s.value && len(s.key) < maxToken {
+			s.key = append(s.key, c)
+		}
+		return
+	}
+	switch c {
+	case '"':
+		s.quoted = true
+	case '{', '[':
+		s.depth++
+	case '}', ']':
+		if s.depth == 1 {
+			s.settle()
+		}
+		s.depth--
+	case ',':
+		if s.depth == 1 {
+			s.settle()
+		}
+	case ':':
+		if s.depth == 1 {
+			s.value = true
+		}
+	case ' ', '\t', '\r':
+	default:
+		if s.depth == 1 && s.value && len(s.token) < maxToken {
+			s.token = append(s.token, c)
+		}
+	}
+}
+
+// settle is at the end of a member.
+func (s *sifter) settle() {
+	if string(s.key) == "id" && s.id == "" {
+		s.id = string(s.token)
+	}
+	s.key, s.token, s.value = s.key[:0], s.token[:0], false
+}
