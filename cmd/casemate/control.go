@@ -35,6 +35,7 @@ const (
 	opCall     = "call"     // callBody → casemate.Outcome
 	opExec     = "exec"     // execBody → casemate.Outcome: a call whose streams the router inherited
 	opEvent    = "event"    // casemate.Event, of that call → {}
+	opListing  = "listing"  // listingBody → listedBody: what an MCP server lists
 	opCancel   = "cancel"   // cancelBody → {}: cancels the call of that request
 	opWhy      = "why"      // callBody → router.Why
 	opTools    = "tools"    // → a router.Why for each tool
@@ -42,6 +43,8 @@ const (
 	opStop     = "stop"     // stopBody → stoppedBody
 	opReload   = "reload"   // reloadBody → {}
 	opSpawner  = "spawner"  // with its connection: a spawner instead of one that ended → {}
+	opShim     = "shim"     // shimBody, with the shim's connection → {} when that is over
+	opVariants = "variants" // variantsBody → {}
 	opShutdown = "shutdown" // → {} when no call is left; the router ends
 )
 
@@ -55,8 +58,33 @@ type execBody struct {
 	Terminal casemate.Size     `json:"terminal,omitzero"`
 }
 
+type listingBody struct {
+	Server casemate.ToolName `json:"server"`
+}
+
+type listedBody struct {
+	Listing []byte            `json:"listing,omitempty"` // as the server wrote it: catalog.NewListing reads it
+	Outcome *casemate.Outcome `json:"outcome"`
+}
+
 type cancelBody struct {
 	ID uint64 `json:"id"`
+}
+
+// shimBody says whom a connection serves. Variants are, for sandboxes of the
+// server that differ from session to session, the digest of the tool's own and
+// that of the session's.
+type shimBody struct {
+	Server   string                              `json:"server"`
+	Session  string                              `json:"session"` // the operator's name of it
+	Variants map[casemate.Digest]casemate.Digest `json:"variants,omitempty"`
+}
+
+// variantsBody replaces the variants of a session that was begun by a shim;
+// "" is none.
+type variantsBody struct {
+	Session  string                              `json:"session"`
+	Variants map[casemate.Digest]casemate.Digest `json:"variants"`
 }
 
 type stopBody struct {
@@ -79,8 +107,25 @@ type reloadBody struct {
 // in base64, and its frame.
 const maxMessage = 32 << 20
 
-func writeMessage(w io.Writer, m message) error {
-	b, err := json.Marshal(m)
+func writeMessage(w io.Writer, m message) error { return writeFrame(w, m) }
+
+// readMessage reads one message of at most max bytes. It allocates no more
+// than what has arrived.
+func readMessage(r io.Reader, max int64) (message, error) {
+	b, err := readFrame(r, max)
+	if err != nil {
+		return message{}, err
+	}
+	var m message
+	if err := json.Unmarshal(b, &m); err != nil {
+		return message{}, fmt.Errorf("control message: %w", err)
+	}
+	return m, nil
+}
+
+// writeFrame writes the length of v's JSON (4 bytes, big-endian) and that.
+func writeFrame(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
@@ -91,29 +136,25 @@ func writeMessage(w io.Writer, m message) error {
 	return err
 }
 
-// readMessage reads one message of at most max bytes. It allocates no more
-// than what has arrived.
-func readMessage(r io.Reader, max int64) (message, error) {
+// readFrame reads what writeFrame wrote, of at most max bytes, and no byte
+// beyond it. It allocates no more than what has arrived.
+func readFrame(r io.Reader, max int64) ([]byte, error) {
 	var n [4]byte
 	if _, err := io.ReadFull(r, n[:]); err != nil {
-		return message{}, err
+		return nil, err
 	}
 	size := int64(binary.BigEndian.Uint32(n[:]))
 	if size > max {
-		return message{}, fmt.Errorf("control message of %d bytes is longer than %d", size, max)
+		return nil, fmt.Errorf("control message of %d bytes is longer than %d", size, max)
 	}
 	b, err := io.ReadAll(io.LimitReader(r, size))
 	if err != nil {
-		return message{}, err
+		return nil, err
 	}
 	if int64(len(b)) < size {
-		return message{}, io.ErrUnexpectedEOF
+		return nil, io.ErrUnexpectedEOF
 	}
-	var m message
-	if err := json.Unmarshal(b, &m); err != nil {
-		return message{}, fmt.Errorf("control message: %w", err)
-	}
-	return m, nil
+	return b, nil
 }
 
 // client is the operator's end of a control connection.
@@ -168,10 +209,10 @@ func (c *client) do(ctx context.Context, op string, in, out any) error {
 	return c.request(ctx, c.conn, op, in, out)
 }
 
-// hand sends one request with a descriptor, of which the other side gets a
-// copy.
-func (c *client) hand(ctx context.Context, op string, f *os.File) error {
-	return c.request(ctx, &rightsWriter{c.conn.(*net.UnixConn), f}, op, struct{}{}, nil)
+// hand sends one request with a descriptor, which only the other side has
+// then.
+func (c *client) hand(ctx context.Context, op string, f *os.File, in any) error {
+	return c.request(ctx, &rightsWriter{c.conn.(*net.UnixConn), f}, op, in, nil)
 }
 
 func (c *client) request(ctx context.Context, to io.Writer, op string, in, out any) error {

@@ -338,6 +338,16 @@ func (p *peer) do(ctx context.Context, m message) (any, error) {
 			return s.router.Why(ctx, c), nil
 		}
 		return s.router.Call(ctx, c), nil
+	case opListing:
+		var in listingBody
+		if err := json.Unmarshal(m.Body, &in); err != nil {
+			return nil, err
+		}
+		out := listedBody{Outcome: s.router.Call(ctx, casemate.Call{Session: p.session, Tool: in.Server, Method: "casemate/listing", Arguments: []byte("{}")})}
+		if out.Outcome.Result != nil {
+			out.Listing = out.Outcome.Result.Raw
+		}
+		return out, nil
 	case opExec:
 		var in execBody
 		if err := json.Unmarshal(m.Body, &in); err != nil {
