@@ -52,6 +52,14 @@ type Router interface {
 	// Tools returns the tools, sorted by name.
 	Tools() []*casemate.Tool
 
+	// Servers returns the MCP servers themselves, sorted by name: what is no
+	// tool is asked of them, by Call.Method.
+	Servers() []*casemate.Tool
+
+	// Attach lets the MCP servers of a session speak to a client outside of
+	// calls, until detach.
+	Attach(casemate.SessionID, casemate.Client) (detach func())
+
 	// Call runs one call and blocks until it is over. Cancelling ctx kills its
 	// sandbox. It never returns nil.
 	Call(context.Context, casemate.Call) *casemate.Outcome
@@ -59,7 +67,8 @@ type Router interface {
 	NewSession() casemate.SessionID
 	EndSession(casemate.SessionID)
 
-	// Changed returns a channel that is closed at the next change of Tools.
+	// Changed returns a channel that is closed at the next change of Tools or
+	// Servers.
 	Changed() <-chan struct{}
 }
 
