@@ -36,6 +36,13 @@ func (c *Config) approved(s *server) (Listing, bool) {
 	return l, ok && l.Command == commandDigest(s.base.Run.MCP.Command)
 }
 
+// Recorded returns the listing that was approved last for the server of that
+// name, perhaps of another command.
+func (c *Config) Recorded(name string) (Listing, bool) {
+	l, ok := c.lock.Servers[name]
+	return l, ok
+}
+
 // Server returns the server of that name, without what it lists; nil if there
 // is none.
 func (c *Config) Server(name string) *casemate.Tool {

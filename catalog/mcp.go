@@ -83,6 +83,11 @@ func (b *builder) server(n *yaml.Node, key string, t *casemate.Tool, p *profile)
 	if b.count() > before {
 		return
 	}
+	if b.opt.Pass {
+		for _, p := range s.profiles() {
+			p.leave()
+		}
+	}
 	t.Security = p.Profile
 	pins := map[string]casemate.Digest{}
 	names := append([]string{""}, slices.Sorted(maps.Keys(s.tools))...) // "" is the server's own

@@ -42,6 +42,14 @@ func (b *builder) complete(p *profile) {
 	}
 }
 
+// leave leaves the values of what p passes on to each session's caller.
+func (p *profile) leave() {
+	for _, name := range p.passed {
+		delete(p.Env, name)
+	}
+	p.Pass, p.unset = p.passed, nil
+}
+
 func (p *profile) clone() *profile {
 	q := *p
 	q.Filesystem = slices.Clone(p.Filesystem)
@@ -163,6 +171,7 @@ func (b *builder) env(p *profile, n *yaml.Node, at string) {
 		switch {
 		case !ok:
 			p.unset = append(p.unset, absent{k, at, k.Value})
+			continue
 		case strings.ContainsRune(v, 0):
 			b.add(k, at, "the value of %s holds a NUL byte", shown(k.Value))
 		}

@@ -39,8 +39,8 @@ func summary(t *casemate.Tool, p *profile) string {
 	if len(p.passed) > 0 {
 		parts = append(parts, "gets your variables "+strings.Join(p.passed, " "))
 	}
-	if own := len(s.Env) - len(p.passed); own > 0 {
-		names := slices.DeleteFunc(slices.Sorted(maps.Keys(s.Env)), func(k string) bool { return slices.Contains(p.passed, k) })
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(s.Env)), func(k string) bool { return slices.Contains(p.passed, k) })
+	if len(names) > 0 {
 		parts = append(parts, "sets "+strings.Join(names, " "))
 	}
 	parts = append(parts, fmt.Sprintf("memory %d MiB, %s", s.Memory>>20, s.Timeout))

@@ -169,7 +169,7 @@ func (b *builder) pin(t *casemate.Tool, p *profile, interpreter string, refs []s
 			return m.At == w.Security.Filesystem[i].At
 		})]
 	}
-	w.Security.Env = map[string]string{}
+	w.Security.Env, w.Security.Pass = map[string]string{}, nil
 	for k, v := range t.Security.Env {
 		if !slices.Contains(p.passed, k) {
 			w.Security.Env[k] = v

@@ -47,7 +47,7 @@ func (a *app) callOnce(ctx context.Context, name string, pairs []string, file st
 	if err != nil {
 		return nil, err
 	}
-	t, err := l.tool(name)
+	t, err := a.toolOf(ctx, l, name)
 	if err != nil {
 		return nil, err
 	}

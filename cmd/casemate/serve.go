@@ -39,7 +39,7 @@ SIGTERM and SIGINT let calls in flight finish for ten seconds.`,
 func (a *app) serve(ctx context.Context, listen string) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
-	l, err := a.load()
+	l, err := a.loadListed(ctx)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (a *app) serve(ctx context.Context, listen string) error {
 
 // reload loads the configuration again; a bad one changes nothing.
 func (a *app) reload(ctx context.Context, h *host) {
-	l, err := a.load()
+	l, err := a.loadListed(ctx)
 	if err == nil {
 		err = a.restart(ctx, l, h)
 	}

@@ -16,6 +16,7 @@ import (
 type toolRow struct {
 	*router.Why
 	Name        casemate.ToolName `json:"name"`
+	Server      string            `json:"server,omitempty"` // of MCP, whose tool it is
 	Description string            `json:"description,omitempty"`
 	Parameters  any               `json:"parameters,omitempty"`
 }
@@ -57,6 +58,7 @@ func (a *app) toolsCommand() *cobra.Command {
 			return nil
 		}),
 	}
+	c.AddCommand(a.approveCommand())
 	c.Flags().BoolVar(&live, "live", false, "of the servers that are running, not of the configuration")
 	return c
 }
@@ -64,7 +66,7 @@ func (a *app) toolsCommand() *cobra.Command {
 // tools asks a router of the configuration; the function that decides about
 // calls says what each tool gets.
 func (a *app) tools(ctx context.Context) ([]toolRow, error) {
-	l, err := a.load()
+	l, err := a.loadListed(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +86,9 @@ func (a *app) tools(ctx context.Context) ([]toolRow, error) {
 			r := toolRow{Why: w, Name: w.Tool}
 			if t, err := l.tool(string(w.Tool)); err == nil {
 				r.Description, r.Parameters = t.Description, t.Parameters
+				if t.Run.MCP != nil {
+					r.Server = t.Run.MCP.Server
+				}
 			}
 			rows = append(rows, r)
 		}
@@ -95,9 +100,12 @@ func (a *app) tools(ctx context.Context) ([]toolRow, error) {
 }
 
 func (a *app) row(r toolRow) error {
-	head := string(r.Name)
+	head := escapeLine(string(r.Name))
 	if r.Backend != "" {
 		head += "  (" + r.Backend + ")"
+	}
+	if r.Server != "" {
+		head += "  of the server " + r.Server
 	}
 	lines := []string{head}
 	if r.Description != "" {

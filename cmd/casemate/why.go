@@ -24,7 +24,7 @@ func (a *app) whyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t, err := l.tool(args[0])
+			t, err := a.toolOf(c.Context(), l, args[0])
 			if err != nil {
 				return err
 			}
