@@ -102,7 +102,7 @@ func (a *app) list(ctx context.Context, l *loaded, servers []*casemate.Tool) (ma
 		if !ok {
 			e = &casemate.Error{Op: "list", Kind: casemate.Internal, Err: err}
 		}
-		failed[name] = &casemate.Error{Op: "list", Kind: e.Kind, Err: fmt.Errorf("its server cannot be used: %s", message(e)), Fix: e.Fix}
+		failed[name] = &casemate.Error{Op: "list", Kind: e.Kind, Err: fmt.Errorf("its server cannot be used: %s", reasonOf(e)), Fix: e.Fix}
 	}
 	init, err := initPath()
 	if err != nil {
@@ -165,8 +165,8 @@ func listOne(ctx context.Context, h *host, t *casemate.Tool) (catalog.Listing, e
 	return catalog.NewListing(t.Run.MCP.Command, out.Listing)
 }
 
-// message is what an error says, without what it is about.
-func message(e *casemate.Error) string {
+// reasonOf is what an error says, without what it is about.
+func reasonOf(e *casemate.Error) string {
 	if e.Err == nil {
 		return string(e.Kind)
 	}
