@@ -16,8 +16,9 @@ import (
 type command struct {
 	argv   []string
 	stdin  string
-	feed   bool // stdin is given; else it is empty
-	socket int  // descriptor 3 of the process, or 0
+	feed   bool          // stdin is given; else it is empty
+	size   *unix.Winsize // of its terminal, or nil: it has pipes
+	socket int           // descriptor 3 of the process, or 0
 }
 
 // maxElement is MAX_ARG_STRLEN of Linux (32 pages), the closing NUL included.

@@ -144,8 +144,9 @@ func TestExecLastWords(t *testing.T) {
 
 // The last reading is bounded, if there is always more.
 func TestDrainEnds(t *testing.T) {
-	conn := os.NewFile(uintptr(open(t, "/dev/null", unix.O_WRONLY)), "router")
-	defer conn.Close()
+	file := os.NewFile(uintptr(open(t, "/dev/null", unix.O_WRONLY)), "router")
+	defer file.Close()
+	conn := newWire(file)
 	x := &task{server: &server{conn: conn}, stdout: open(t, "/dev/zero", unix.O_RDONLY), stderr: -1, stdin: -1, bytes: make([]byte, chunk)}
 	defer x.close()
 	done := make(chan error)

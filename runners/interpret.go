@@ -22,7 +22,7 @@ import (
 // processes of its code print comes through pipes, so that a crash, os._exit
 // and another program that takes the interpreter's place lose nothing.
 func Interpret(conn *os.File, g plan.Guest, program string) error {
-	return interpret(&server{conn: conn, guest: g, out: outFolder}, Command(g, program))
+	return interpret(&server{conn: newWire(conn), guest: g, out: outFolder}, Command(g, program))
 }
 
 func interpret(s *server, argv []string) error {
@@ -51,12 +51,20 @@ func interpret(s *server, argv []string) error {
 		if p[0] || p[2] {
 			return errors.New(s.guest.Runner + " ended or spoke between two calls")
 		}
-		f, err := guest.Read(s.conn, guest.MaxCall)
-		if err != nil {
-			return hungUp(err)
+		f, args, err := s.next()
+		if f.Type == 0 {
+			return err
 		}
 		s.call, s.spent = f.Call, 0
-		alive, err := i.answer(f)
+		alive := true
+		switch f.Type {
+		case guest.Call:
+			alive, err = i.answer(f)
+		case guest.Open:
+			err = s.open(args)
+		case guest.Files:
+			err = s.transfer(args)
+		}
 		if err != nil || !alive || !s.guest.Session {
 			return hungUp(err)
 		}

@@ -46,6 +46,21 @@ func (r *reaper) start(path string, argv []string, attr *syscall.ProcAttr) error
 	return nil
 }
 
+// signal sends sig to the main process and its group, if it has not ended.
+// Those that stop and continue are the spawner's, who stops the guest for a
+// commit: they are not sent.
+func (r *reaper) signal(sig unix.Signal) {
+	switch sig {
+	case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT:
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.main > 0 {
+		unix.Kill(-r.main, sig)
+	}
+}
+
 // status returns how the main process ended, once r.r is readable.
 func (r *reaper) status() unix.WaitStatus {
 	var b [1]byte

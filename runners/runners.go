@@ -7,6 +7,8 @@
 // The runners are
 //   - exec: a program of a fixed argv template, which arguments fill (argv);
 //   - shell: the argument "command" by /bin/sh -c;
+//   - mcp: a program that runs from the start, and speaks through one open
+//     call for as long as it lives;
 //   - files: the functions of package builtin/files;
 //   - python and node: the argument "code" in an interpreter that waits with
 //     its imports done. Code shares its process with the program that runs it
@@ -20,6 +22,17 @@
 // interpreters: when the code does), even if a process that it left behind
 // still holds its output; what had been written by then is sent. Regular
 // files that the call left in /out come back as File frames.
+//
+// An open call of exec and shell (stream.go) has its standard input from the
+// router while it runs, its process group gets the router's signals, and it
+// may have a terminal of its own: a session with that as its controlling
+// terminal, standard error merged into standard output. The signals that stop
+// and continue a process are not passed on: they are the spawner's, who stops
+// a guest to commit what it wrote. An interpreter takes no open call.
+//
+// The files of a guest of exec, shell, python and node are read and written by
+// this process between two calls (transfer.go), by the same rights as the
+// tool's and no others.
 //
 // This process is the first of its namespace, and so reaps every orphan.
 package runners
@@ -62,18 +75,18 @@ func Command(g plan.Guest, program string) []string {
 }
 
 // Serve says that the guest is ready and answers calls for the runners exec,
-// shell and files, one at a time, until the router hangs up (nil), or after
+// shell, files and mcp, one at a time, until the router hangs up (nil), or after
 // one call where g does not serve a session. It blocks meanwhile, and waits
 // for every child of this process.
 func Serve(conn *os.File, g plan.Guest) error {
-	return serve(&server{conn: conn, guest: g, out: outFolder})
+	return serve(&server{conn: newWire(conn), guest: g, out: outFolder})
 }
 
 func serve(s *server) error {
 	private(s.conn)
 	switch s.guest.Runner {
 	case "files":
-	case "exec", "shell":
+	case "exec", "shell", "mcp":
 		var err error
 		if s.reap, err = newReaper(); err != nil {
 			return err
@@ -81,8 +94,10 @@ func serve(s *server) error {
 	default:
 		return errors.New("unknown runner " + s.guest.Runner)
 	}
-	ready := []guest.Pair{{Key: "version", Value: strconv.Itoa(guest.Version)}, {Key: "runtime", Value: s.guest.Runner}}
-	if err := guest.Write(s.conn, guest.Frame{Type: guest.Ready, Body: guest.AppendPairs(nil, ready)}); err != nil {
+	if s.guest.Runner == "mcp" {
+		return s.mcp()
+	}
+	if err := s.ready(); err != nil {
 		return err
 	}
 	for {
@@ -91,7 +106,15 @@ func serve(s *server) error {
 			return err
 		}
 		s.call, s.spent = f.Call, 0
-		if err := s.answer(args); err != nil {
+		switch f.Type {
+		case guest.Call:
+			err = s.answer(args)
+		case guest.Open:
+			err = s.open(args)
+		case guest.Files:
+			err = s.transfer(args)
+		}
+		if err != nil {
 			return hungUp(err)
 		}
 		if !s.guest.Session {
@@ -102,16 +125,17 @@ func serve(s *server) error {
 
 // private sees to it that no program that is started inherits a descriptor
 // of this process, whatever was open.
-func private(conn *os.File) {
-	unix.CloseOnExec(int(conn.Fd()))
+func private(conn *wire) {
+	unix.CloseOnExec(conn.fd)
 	unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC) // Linux 5.11
 }
 
 // A server answers the calls of one guest.
 type server struct {
-	conn  *os.File
+	conn  *wire
 	guest plan.Guest
-	call  uint32 // being answered
+	call  uint32        // being answered
+	size  *unix.Winsize // of the terminal that it gets, or nil
 	reap  *reaper
 	out   string           // folder whose files come back
 	sent  map[string]stamp // of them, by name, what came back before
@@ -119,20 +143,42 @@ type server struct {
 	buf   []byte
 }
 
-// next blocks for a call. A zero frame means that there is none, and err why.
+func (s *server) ready() error {
+	ready := []guest.Pair{{Key: "version", Value: strconv.Itoa(guest.Version)}, {Key: "runtime", Value: s.guest.Runner}}
+	return guest.Write(s.conn, guest.Frame{Type: guest.Ready, Body: guest.AppendPairs(nil, ready)})
+}
+
+// next blocks for a Call, an Open or Files. A zero frame means that there is
+// none, and err why.
 func (s *server) next() (guest.Frame, []guest.Pair, error) {
-	f, err := guest.Read(s.conn, guest.MaxCall)
-	if err != nil {
-		return guest.Frame{}, nil, hungUp(err)
-	}
-	if f.Type != guest.Call {
+	s.size = nil
+	var sized uint32
+	for {
+		f, err := guest.Read(s.conn, guest.MaxCall)
+		if err != nil {
+			return guest.Frame{}, nil, hungUp(err)
+		}
+		switch f.Type {
+		case guest.Call, guest.Open, guest.Files:
+			if s.size != nil && (f.Type != guest.Open || f.Call != sized) {
+				return guest.Frame{}, nil, errors.New("the router asked for a terminal and opened no call")
+			}
+			args, err := guest.ParsePairs(f.Body)
+			if err != nil {
+				return guest.Frame{}, nil, err
+			}
+			return f, args, nil
+		case guest.Stdin, guest.Signal, guest.Size:
+			if f.Call == s.call {
+				continue // it was on the way when the call ended
+			}
+			if f.Type == guest.Size && len(f.Body) == 4 {
+				s.size, sized = size(f.Body), f.Call
+				continue
+			}
+		}
 		return guest.Frame{}, nil, errors.New("the router sent no call")
 	}
-	args, err := guest.ParsePairs(f.Body)
-	if err != nil {
-		return guest.Frame{}, nil, err
-	}
-	return f, args, nil
 }
 
 func (s *server) answer(args []guest.Pair) error {

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	s := &server{conn: os.NewFile(3, "router"), guest: g, out: os.Getenv("RUNNERS_TEST_OUT")}
+	s := &server{conn: newWire(os.NewFile(3, "router")), guest: g, out: os.Getenv("RUNNERS_TEST_OUT")}
 	if program := os.Getenv("RUNNERS_TEST_PROGRAM"); program != "" {
 		err = interpret(s, Command(g, program))
 	} else {
@@ -53,6 +53,7 @@ type peer struct {
 	stderr  strings.Builder
 	runtime string
 	calls   uint32
+	credit  chan int // what the guest took
 	gone    chan struct{}
 }
 
@@ -94,7 +95,7 @@ func launch(t *testing.T, g plan.Guest) *peer {
 	if g.Env == nil {
 		g.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + g.Cwd}
 	}
-	p := &peer{t: t, conn: c.(*net.UnixConn), out: t.TempDir(), gone: make(chan struct{})}
+	p := &peer{t: t, conn: c.(*net.UnixConn), out: t.TempDir(), credit: make(chan int, 1<<16), gone: make(chan struct{})}
 	p.conn.SetDeadline(time.Now().Add(30 * time.Second))
 	p.cmd = exec.Command("/proc/self/exe")
 	p.cmd.Env = []string{"RUNNERS_TEST_GUEST=" + hex.EncodeToString(plan.EncodeGuest(g)), "RUNNERS_TEST_OUT=" + p.out}
@@ -145,7 +146,7 @@ type reply struct {
 	stdout, stderr, value, failure string
 	files                          map[string]string
 	mimes                          map[string]string
-	status                         int
+	status, taken                  int
 	took                           time.Duration
 }
 
@@ -155,14 +156,16 @@ func (p *peer) call(args ...string) reply {
 	return p.reply()
 }
 
-func (p *peer) send(args ...string) {
+func (p *peer) send(args ...string) { p.t.Helper(); p.request(guest.Call, args...) }
+
+func (p *peer) request(ft guest.Type, args ...string) {
 	p.t.Helper()
 	var ps []guest.Pair
 	for i := 0; i < len(args); i += 2 {
 		ps = append(ps, guest.Pair{Key: args[i], Value: args[i+1]})
 	}
 	p.calls++
-	if err := guest.Write(p.conn, guest.Frame{Type: guest.Call, Call: p.calls, Body: guest.AppendPairs(nil, ps)}); err != nil {
+	if err := guest.Write(p.conn, guest.Frame{Type: ft, Call: p.calls, Body: guest.AppendPairs(nil, ps)}); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -176,7 +179,7 @@ func (p *peer) reply() reply {
 		f, err := guest.Read(p.conn, guest.MaxCall)
 		if err != nil {
 			p.wait()
-			p.t.Fatalf("no answer: %v; so far %q %q; runner: %s", err, out.String(), errs.String(), p.stderr.String())
+			p.t.Fatalf("no answer: %v; so far %d bytes, %.200q %.200q; runner: %s", err, out.Len(), out.String(), errs.String(), p.stderr.String())
 		}
 		if f.Call != p.calls {
 			p.t.Fatalf("a frame of call %d in call %d", f.Call, p.calls)
@@ -189,6 +192,10 @@ func (p *peer) reply() reply {
 			out.Write(f.Body)
 		case guest.Stderr:
 			errs.Write(f.Body)
+		case guest.Taken:
+			n := int(binary.BigEndian.Uint32(f.Body))
+			r.taken += n
+			p.credit <- n
 		case guest.Value:
 			r.value = string(f.Body)
 		case guest.Failure:
@@ -233,4 +240,16 @@ func file(t *testing.T, name, text string, mode os.FileMode) string {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// eventually waits until it holds; what it waits for is certain to come.
+func eventually(t *testing.T, holds func() bool) {
+	t.Helper()
+	for range 3000 {
+		if holds() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("it did not come")
 }

@@ -3,6 +3,7 @@ package runners
 import (
 	"errors"
 	"io"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -34,47 +35,25 @@ func hungUp(err error) error {
 // the kernel's, nothing is shared, and no thread is needed for a descriptor.
 type task struct {
 	*server
-	stdout, stderr, stdin int // our ends, not blocking, or -1
+	stdout, stderr, stdin int  // our ends, not blocking, or -1
+	tty                   bool // they are a terminal's
 	input                 string
 	bytes                 []byte
 }
 
-// start starts c with pipes for its standard descriptors, as the leader of a
-// session of its own.
+// start starts c with pipes, or a terminal, for its standard descriptors, as
+// the leader of a session of its own.
 func (s *server) start(c command) (*task, error) {
-	var fds []int // of the child, closed here
-	t := &task{server: s, stdout: -1, stderr: -1, stdin: -1, input: c.stdin, bytes: make([]byte, chunk)}
+	t := &task{server: s, stdout: -1, stderr: -1, stdin: -1, tty: c.size != nil, input: c.stdin, bytes: make([]byte, chunk)}
+	files, err := t.ends(c)
 	defer func() {
-		for _, fd := range fds {
-			unix.Close(fd)
+		for _, fd := range files {
+			unix.Close(int(fd))
 		}
 	}()
-	var err error
-	pipe := func(ours *int, child int) int {
-		var p [2]int
-		if err != nil {
-			return -1
-		}
-		if err = unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-			return -1
-		}
-		unix.SetNonblock(p[1-child], true)
-		*ours, fds = p[1-child], append(fds, p[child])
-		return p[child]
-	}
-	var in int
-	if c.feed {
-		in = pipe(&t.stdin, 0)
-	} else if in, err = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
-		fds = append(fds, in)
-	}
-	files := []uintptr{uintptr(in), uintptr(pipe(&t.stdout, 1)), uintptr(pipe(&t.stderr, 1))}
-	if c.socket > 0 {
-		files = append(files, uintptr(c.socket))
-	}
 	if err != nil {
 		t.close()
-		return nil, failure{126, "cannot make a pipe: " + err.Error()}
+		return nil, failure{126, "cannot make its standard descriptors: " + err.Error()}
 	}
 	path, err := find(c.argv[0], s.guest.Env)
 	if err != nil {
@@ -82,15 +61,68 @@ func (s *server) start(c command) (*task, error) {
 		return nil, err
 	}
 	env := s.guest.Env
+	if t.tty {
+		env = withTerm(env)
+	}
 	if env == nil {
 		env = []string{}
 	}
-	attr := &syscall.ProcAttr{Dir: s.guest.Cwd, Env: env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true}}
+	theirs := files
+	if c.socket > 0 {
+		theirs = append(theirs[:len(theirs):len(theirs)], uintptr(c.socket))
+	}
+	attr := &syscall.ProcAttr{Dir: s.guest.Cwd, Env: env, Files: theirs, Sys: &syscall.SysProcAttr{Setsid: true, Setctty: t.tty}}
 	if err := s.reap.start(path, c.argv, attr); err != nil {
 		t.close()
 		return nil, explain(path, s.guest.Cwd, err)
 	}
 	return t, nil
+}
+
+// ends makes the standard descriptors and returns the program's, which the
+// caller closes, on an error too.
+func (t *task) ends(c command) (theirs []uintptr, err error) {
+	if t.tty {
+		var master, slave int
+		if master, slave, err = openTerminal(c.size); err != nil {
+			return nil, err
+		}
+		t.stdout = master
+		theirs = []uintptr{uintptr(slave)}
+		for range 2 {
+			fd, err := unix.FcntlInt(uintptr(slave), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				return theirs, err
+			}
+			theirs = append(theirs, uintptr(fd))
+		}
+		t.stdin, err = unix.FcntlInt(uintptr(master), unix.F_DUPFD_CLOEXEC, 0)
+		return theirs, err
+	}
+	pipe := func(ours *int, child int) error {
+		var p [2]int
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			return os.NewSyscallError("pipe2", err)
+		}
+		unix.SetNonblock(p[1-child], true)
+		*ours, theirs = p[1-child], append(theirs, uintptr(p[child]))
+		return nil
+	}
+	if c.feed {
+		err = pipe(&t.stdin, 0)
+	} else {
+		var null int
+		if null, err = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+			theirs = append(theirs, uintptr(null))
+		}
+	}
+	if err == nil {
+		err = pipe(&t.stdout, 1)
+	}
+	if err == nil {
+		err = pipe(&t.stderr, 1)
+	}
+	return theirs, err
 }
 
 // close closes our ends; idempotent.
@@ -128,7 +160,7 @@ func (t *task) wait() (unix.WaitStatus, error) {
 }
 
 func (s *server) ended() int  { return s.reap.r }
-func (s *server) hangUp() int { return int(s.conn.Fd()) }
+func (s *server) hangUp() int { return s.conn.fd }
 
 // feed writes what the pipe takes of the input.
 func (t *task) feed() {

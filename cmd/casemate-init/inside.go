@@ -185,7 +185,7 @@ func run(s *contain.Setup, pipe *os.File) int {
 	switch s.Guest.Runner {
 	case "hold":
 		_, err = io.Copy(io.Discard, pipe)
-	case "exec", "shell", "files":
+	case "exec", "shell", "files", "mcp":
 		err = runners.Serve(pipe, s.Guest)
 	default:
 		err = runners.Interpret(pipe, s.Guest, contain.RunnerPath)

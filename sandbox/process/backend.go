@@ -243,7 +243,7 @@ func (b *Backend) Start(ctx context.Context, spec casemate.Spec) (casemate.Sandb
 	g := spec.Grant
 	digest := g.Tool
 	if digest == "" {
-		digest = spec.Tool.Digest()
+		digest = spec.Tool.Guest()
 	}
 	l, err := b.spawner(ctx)
 	if err != nil {
