@@ -482,11 +482,11 @@ func (c *Content) UnmarshalJSON(b []byte) error {
 		*c = Content(p)
 		return nil
 	}
-	var known struct{ Type, Text string }
-	if err := json.Unmarshal(b, &known); err != nil {
-		return err
-	}
-	*c = Content{Type: known.Type, Text: known.Text, Raw: bytes.Clone(b)}
+	var known map[string]json.RawMessage
+	json.Unmarshal(b, &known) // of what is no object there is only Raw
+	*c = Content{Raw: bytes.Clone(b)}
+	json.Unmarshal(known["type"], &c.Type)
+	json.Unmarshal(known["text"], &c.Text)
 	return nil
 }
 

@@ -45,10 +45,10 @@ func BenchmarkDecideAndRecord(b *testing.B) {
 			b.Fatal(err)
 		}
 		var err error
-		if k.tool, err = r.lookup(k.Tool); err != nil {
+		if k.tool, err = r.lookup(k.Tool, false); err != nil {
 			b.Fatal(err)
 		}
-		if k.pairs, err = k.tool.prepare(args); err != nil {
+		if k.pairs, err = k.tool.prepare(casemate.Call{Arguments: args}); err != nil {
 			b.Fatal(err)
 		}
 		if err := k.decide(); err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -39,6 +38,7 @@ func (r *Router) Call(ctx context.Context, c casemate.Call) *casemate.Outcome {
 		c.ID = casemate.CallID(newID("c_"))
 	}
 	c.Tool = casemate.ToolName(strings.ToValidUTF8(cut(string(c.Tool), 128), "\uFFFD"))
+	c.Method = strings.ToValidUTF8(cut(c.Method, 128), "\uFFFD")
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	k := &call{Call: c, r: r, cancel: cancel, since: time.Now(), out: &casemate.Outcome{Call: c.ID, Tool: c.Tool}}
@@ -66,6 +66,9 @@ func (k *call) stale(err error) bool {
 	k.r.mu.Lock()
 	defer k.r.mu.Unlock()
 	t := k.r.tools[k.Tool]
+	if k.tool.base() {
+		t = k.r.tools[serverName(k.Tool)]
+	}
 	return t != nil && t.digest != k.tool.digest
 }
 
@@ -142,11 +145,11 @@ func (k *call) do(ctx context.Context) (err error) {
 		}
 	}()
 	r := k.r
-	if k.tool, err = r.lookup(k.Tool); err != nil {
+	if k.tool, err = r.lookup(k.Tool, k.Method != ""); err != nil {
 		return err
 	}
 	if k.tool.refused == nil { // what cannot run is not looked at
-		if k.pairs, err = k.tool.prepare(k.Arguments); err != nil {
+		if k.pairs, err = k.tool.prepare(k.Call); err != nil {
 			return err
 		}
 		sum := sha256.Sum256(k.Arguments)
@@ -160,7 +163,7 @@ func (k *call) do(ctx context.Context) (err error) {
 	if err := k.record("intent", nil); err != nil {
 		return &casemate.Error{Op: "record", Tool: k.Tool, Call: k.ID, Kind: casemate.Internal, Err: fmt.Errorf("the intent cannot be recorded, so it does not run: %w", err), Fix: "make room for, and writable, the record file"}
 	}
-	if k.seat != nil {
+	if k.seat != nil && k.seat.many == nil {
 		if err := await(ctx, k.seat.turn, k.Tool, "its guest, which serves one call of a session at a time"); err != nil {
 			return err
 		}
@@ -172,6 +175,9 @@ func (k *call) do(ctx context.Context) (err error) {
 			return err
 		}
 		defer func() { <-slots }()
+	}
+	if k.tool.Run.MCP != nil {
+		return k.ask(ctx)
 	}
 	return k.run(ctx)
 }
@@ -205,19 +211,29 @@ func (k *call) unbook() {
 	}
 }
 
-// lookup returns the tool of that name; the error names the nearest.
-func (r *Router) lookup(name casemate.ToolName) (*tool, error) {
+// lookup returns the tool, or the MCP server, of that name; the error names
+// the nearest.
+func (r *Router) lookup(name casemate.ToolName, server bool) (*tool, error) {
 	r.mu.Lock()
 	tools := r.tools // never changed, only replaced
 	r.mu.Unlock()
-	if t := tools[name]; t != nil {
+	key := name
+	if server {
+		key = serverName(name)
+	}
+	if t := tools[key]; t != nil && t.base() == server {
 		return t, nil
 	}
 	names := make([]string, 0, len(tools))
-	for n := range maps.Keys(tools) {
-		names = append(names, string(n))
+	for _, t := range tools {
+		if t.base() == server {
+			names = append(names, string(t.Name))
+		}
 	}
 	slices.Sort(names)
+	if server {
+		return nil, &casemate.Error{Op: "call", Kind: casemate.Invalid, Err: fmt.Errorf("no MCP server is called %s", quote(string(name))), Fix: "name a server of the configuration"}
+	}
 	e := &casemate.Error{Op: "call", Kind: casemate.Invalid, Err: fmt.Errorf("no tool is called %s", quote(string(name))), Fix: "choose one of the list of tools"}
 	if n := nearest.To(string(name), names); n != "" {
 		e.Err = fmt.Errorf("no tool is called %s; the nearest is %s", quote(string(name)), n)
@@ -228,9 +244,18 @@ func (r *Router) lookup(name casemate.ToolName) (*tool, error) {
 
 // prepare decodes the arguments, once and for all that follows, and checks
 // them against the schema.
-func (t *tool) prepare(raw []byte) ([]guest.Pair, error) {
+func (t *tool) prepare(c casemate.Call) ([]guest.Pair, error) {
+	raw := c.Arguments
 	invalid := func(err error, fix string) error {
 		return &casemate.Error{Op: "call", Tool: t.Name, Kind: casemate.Invalid, Err: err, Fix: fix}
+	}
+	if t.base() {
+		if !slices.Contains(methods[:], c.Method) {
+			return nil, invalid(fmt.Errorf("an MCP server is not asked by %s", quote(c.Method)), "ask by one of "+strings.Join(methods[:], ", "))
+		}
+		if len(raw) == 0 {
+			return nil, nil
+		}
 	}
 	v, _, err := decode(raw, true)
 	if err != nil {
@@ -240,8 +265,22 @@ func (t *tool) prepare(raw []byte) ([]guest.Pair, error) {
 	if !ok {
 		return nil, invalid(errors.New("arguments: not a JSON object"), "pass one JSON object")
 	}
+	if t.base() {
+		return nil, nil
+	}
 	if err := t.schema.validate(args); err != nil {
 		return nil, invalid(err, "pass the arguments that its parameters describe")
+	}
+	if t.Run.MCP != nil {
+		if c.Meta == nil {
+			return nil, nil
+		}
+		if v, _, err := decode(c.Meta, false); err != nil {
+			return nil, invalid(fmt.Errorf("_meta: %w", err), "pass one JSON object of plain UTF-8 within the bounds")
+		} else if _, ok := v.(map[string]any); !ok {
+			return nil, invalid(errors.New("_meta: not a JSON object"), "pass one JSON object")
+		}
+		return nil, nil
 	}
 	ps, err := pairsOf(args)
 	if err != nil {

@@ -93,7 +93,11 @@ func (r *Router) decide(t *tool, s *session, pairs []guest.Pair) (*casemate.Deci
 		return deny(casemate.Busy, "try again when some are over", "%d calls of it run or wait, which is the limit", most)
 	}
 	if s != nil && t.profile.Scope == casemate.ScopeSession {
-		if seat := s.seats[t.Name]; seat != nil && seat.inside > waitingPerGuest {
+		most := waitingPerGuest
+		if t.Run.MCP != nil {
+			most += perServer
+		}
+		if seat := s.seats[seatKey(t)]; seat != nil && seat.inside > most {
 			return deny(casemate.Busy, "wait for the answer of one call before the next", "%d calls wait for its guest in this session, which is the limit", waitingPerGuest)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/guest"
+	"github.com/casemate/casemate/upstream"
 )
 
 // The bounds of what a guest sends, besides its output limit.
@@ -32,16 +33,21 @@ const (
 type live struct {
 	r     *Router // where it is counted; nil while it is parked
 	tool  *tool
+	key   casemate.Digest // tool.guest, or a variant of it
 	sb    casemate.Sandbox
 	pipe  io.ReadWriteCloser
 	in    *bufio.Reader
 	label casemate.Label // of all that it received
 	once  sync.Once
+
+	server *upstream.Server // of a tool of MCP, else nil
+	users  int              // calls that it serves; who has its seat guards it
+	commit sync.Mutex       // one at a time
 }
 
 // start starts one sandbox of t, and returns it when its guest has said that
 // it is ready, in the version of the protocol that we speak.
-func start(ctx context.Context, t *tool) (sb casemate.Sandbox, err error) {
+func start(ctx context.Context, t *tool, key casemate.Digest) (sb casemate.Sandbox, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Timeout, Err: fmt.Errorf("its guest was not ready after %s", startTime), Fix: "see what the tool imports and does when it starts"})
 	defer cancel()
 	defer func() {
@@ -62,7 +68,7 @@ func start(ctx context.Context, t *tool) (sb casemate.Sandbox, err error) {
 			err = &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Internal, Err: err, Fix: "run casemate doctor"}
 		}
 	}()
-	if sb, err = t.backend.Start(ctx, spec(t)); err != nil {
+	if sb, err = t.backend.Start(ctx, spec(t, key)); err != nil {
 		return sb, err
 	}
 	ready := make(chan error, 1)
@@ -115,17 +121,23 @@ func readReady(r io.Reader) error {
 
 func breach(what string) error { return fmt.Errorf("%w: %s", guest.ErrProtocol, what) }
 
-// claim takes a guest that has served nothing.
-func (r *Router) claim(ctx context.Context, t *tool) (g *live, warm bool, err error) {
-	sb, warm, err := r.pool.Claim(ctx, t.digest, t.Tool)
+// claim takes a guest that has served nothing; key is the tool's guest, or a
+// variant of it, of which none is ever parked.
+func (r *Router) claim(ctx context.Context, t *tool, key casemate.Digest) (g *live, warm bool, err error) {
+	var sb casemate.Sandbox
+	if key == t.guest {
+		sb, warm, err = r.pool.Claim(ctx, t.digest, t.Tool)
+	} else {
+		sb, err = start(ctx, t, key)
+	}
 	if err != nil {
 		return nil, false, err
 	}
-	return r.own(t, sb), warm, nil
+	return r.own(t, key, sb), warm, nil
 }
 
-func (r *Router) own(t *tool, sb casemate.Sandbox) *live {
-	g := &live{r: r, tool: t, sb: sb, pipe: sb.Guest()}
+func (r *Router) own(t *tool, key casemate.Digest, sb casemate.Sandbox) *live {
+	g := &live{r: r, tool: t, key: key, sb: sb, pipe: sb.Guest()}
 	g.in = bufio.NewReaderSize(g.pipe, 32<<10)
 	r.mu.Lock()
 	r.live[g] = struct{}{}
@@ -138,6 +150,9 @@ func (g *live) close() {
 	g.once.Do(func() {
 		g.sb.Close()
 		g.pipe.Close()
+		if g.server != nil {
+			g.server.Close()
+		}
 		g.r.mu.Lock()
 		delete(g.r.live, g)
 		g.r.mu.Unlock()

@@ -16,6 +16,7 @@ const maxReceipt = 32 << 10
 // finish puts the error into the outcome and records it. An outcome that
 // cannot be recorded is not handed out.
 func (k *call) finish(err error) {
+	k.out.Receipt = string(k.ID)
 	if err != nil {
 		k.out.Error = casemate.JSON(k.named(err))
 		k.out.Error.Message = cut(k.out.Error.Message, 4<<10)
@@ -36,7 +37,7 @@ func (k *call) record(event string, out *casemate.Outcome) (err error) {
 	}()
 	rc := casemate.Receipt{
 		Time: k.r.cfg.Now(), Event: event, Call: k.ID, Tool: k.Tool, Session: k.Session,
-		Backend: k.out.Backend, Args: k.args, Decision: k.out.Decision,
+		Backend: k.out.Backend, Args: k.args, Decision: k.out.Decision, Method: k.Method,
 	}
 	if k.tool != nil {
 		rc.Digest = k.tool.digest
@@ -45,7 +46,9 @@ func (k *call) record(event string, out *casemate.Outcome) (err error) {
 		rc.Label, rc.Enforced, rc.Usage, rc.Changes, rc.Error = out.Label, out.Enforced, out.Usage, out.Changes, out.Error
 		if out.Result != nil {
 			h := sha256.New()
-			if err := json.NewEncoder(h).Encode(out.Result); err != nil {
+			if out.Result.Raw != nil {
+				h.Write(out.Result.Raw)
+			} else if err := json.NewEncoder(h).Encode(out.Result); err != nil {
 				return err
 			}
 			rc.Output = casemate.Digest("sha256:" + hex.EncodeToString(h.Sum(nil)))

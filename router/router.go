@@ -71,6 +71,12 @@ type Config struct {
 	// Recent is when calls before this router's were allowed, oldest first; they
 	// count for the rates of a minute and of a day.
 	Recent map[casemate.ToolName][]time.Time
+
+	// ServerLog gets what an MCP server prints on its standard error, and what of
+	// its output was skipped and why: bounded, and as hostile as the server. It
+	// must not block. Nil discards.
+	ServerLog func(server casemate.ToolName, session casemate.SessionID, line string)
+	Version   string // of Casemate, as MCP servers are told it
 }
 
 // A Router takes calls. Its methods may be used from any goroutine.
@@ -90,6 +96,7 @@ type Router struct {
 	closed   bool
 	tools    map[casemate.ToolName]*tool
 	listed   []*casemate.Tool
+	servers  []*casemate.Tool
 	counts   map[casemate.ToolName]*counts
 	changed  chan struct{}
 	inflight map[casemate.CallID]*call
@@ -139,6 +146,14 @@ func (r *Router) Tools() []*casemate.Tool {
 	return slices.Clone(r.listed)
 }
 
+// Servers returns the MCP servers themselves, sorted by name; no planner calls
+// them. They are asked by Call.Method.
+func (r *Router) Servers() []*casemate.Tool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.servers)
+}
+
 // Changed returns a channel that is closed at the next reload.
 func (r *Router) Changed() <-chan struct{} {
 	r.mu.Lock()
@@ -157,25 +172,31 @@ func (r *Router) Reload(tools []*casemate.Tool, refused map[casemate.ToolName]*c
 	r.mu.Unlock()
 
 	next := map[casemate.ToolName]*tool{}
+	guests := map[casemate.Digest]bool{} // those that serve a tool
 	var parkable []pool.Entry
 	for _, t := range tools {
 		if t == nil {
 			return &casemate.Error{Op: "load", Kind: casemate.Invalid, Err: errors.New("a tool is nil")}
 		}
-		if next[t.Name] != nil {
+		name := t.Name
+		if t.Run.MCP != nil && t.Run.MCP.Tool == "" {
+			name = serverName(name)
+		}
+		if next[name] != nil {
 			return &casemate.Error{Op: "load", Tool: t.Name, Kind: casemate.Invalid, Err: errors.New("two tools have this name"), Fix: "rename one of them"}
 		}
-		n, err := r.compile(t, old[t.Name])
+		n, err := r.compile(t, old[name])
 		if err != nil {
 			return err
 		}
 		if e := refused[t.Name]; e != nil {
 			n.refused = e
 		}
-		if n.refused == nil {
+		if n.parkable() {
 			parkable = append(parkable, pool.Entry{Key: n.digest, Tool: n.Tool})
 		}
-		next[t.Name] = n
+		next[name] = n
+		guests[n.guest] = guests[n.guest] || n.refused == nil
 	}
 
 	r.mu.Lock()
@@ -196,14 +217,15 @@ func (r *Router) Reload(tools []*casemate.Tool, refused map[casemate.ToolName]*c
 		t.counts = r.counts[name]
 	}
 	r.tools = next
-	r.listed = slices.SortedFunc(maps.Values(unwrap(next)), func(a, b *casemate.Tool) int { return cmp.Compare(a.Name, b.Name) })
+	r.listed, r.servers = sorted(next, false), sorted(next, true)
 	close(r.changed)
 	r.changed = make(chan struct{})
 	r.mu.Unlock()
 
 	r.pool.Want(parkable)
-	r.unseat(func(s *session, name casemate.ToolName, g *live) string {
-		if t := next[name]; t == nil || t.digest != g.tool.digest || t.refused != nil {
+	r.unseat(func(s *session, g *live) string {
+		t := next[g.tool.Name]
+		if g.tool.Run.MCP != nil && !guests[g.tool.guest] || g.tool.Run.MCP == nil && (t == nil || t.digest != g.tool.digest || t.refused != nil) {
 			return "the tool was changed"
 		}
 		return ""
@@ -211,11 +233,19 @@ func (r *Router) Reload(tools []*casemate.Tool, refused map[casemate.ToolName]*c
 	return nil
 }
 
-func unwrap(in map[casemate.ToolName]*tool) map[casemate.ToolName]*casemate.Tool {
-	out := map[casemate.ToolName]*casemate.Tool{}
-	for k, v := range in {
-		out[k] = v.Tool
+// serverName is the name under which an MCP server itself is kept: no tool of
+// a planner's has it.
+func serverName(name casemate.ToolName) casemate.ToolName { return "mcp:" + name }
+
+// sorted returns the tools, or the MCP servers, by their names.
+func sorted(in map[casemate.ToolName]*tool, servers bool) []*casemate.Tool {
+	var out []*casemate.Tool
+	for _, t := range in {
+		if t.base() == servers {
+			out = append(out, t.Tool)
+		}
 	}
+	slices.SortFunc(out, func(a, b *casemate.Tool) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
@@ -246,7 +276,7 @@ func (r *Router) stop(whose func(casemate.SessionID) bool, cause *casemate.Error
 		}
 	}
 	r.mu.Unlock()
-	idle = r.unseat(func(s *session, _ casemate.ToolName, _ *live) string {
+	idle = r.unseat(func(s *session, _ *live) string {
 		if whose(s.id) {
 			return cause.Err.Error()
 		}

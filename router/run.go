@@ -68,8 +68,7 @@ func (k *call) serve(ctx context.Context) (*reply, *live, error) {
 			return nil, nil, err
 		}
 		g.label = g.label.Join(k.Label)
-		run, cancel := context.WithTimeoutCause(ctx, k.tool.profile.Timeout, &casemate.Error{Op: "call", Kind: casemate.Timeout,
-			Err: fmt.Errorf("its time of %s was over", k.tool.profile.Timeout), Fix: "ask for less in one call, or raise timeout in the manifest"})
+		run, cancel := k.limited(ctx)
 		rp, err := g.exchange(run, k.pairs, k.tool.profile.Output)
 		if err != nil && run.Err() != nil {
 			err = cancelled(run, k.Tool)
@@ -86,16 +85,26 @@ func (k *call) serve(ctx context.Context) (*reply, *live, error) {
 	}
 }
 
+// limited is ctx for as long as the call may take: the profile's timeout, or
+// the caller's own where that is shorter.
+func (k *call) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit, fix := k.tool.profile.Timeout, "ask for less in one call, or raise timeout in the manifest"
+	if k.Timeout > 0 && k.Timeout < limit {
+		limit, fix = k.Timeout, "ask for less in one call, or give it more time"
+	}
+	return context.WithTimeoutCause(ctx, limit, &casemate.Error{Op: "call", Kind: casemate.Timeout, Err: fmt.Errorf("its time of %s was over", limit), Fix: fix})
+}
+
 // guest returns the guest that serves the call: the one in its seat, or one
 // that is parked or started.
 func (k *call) guest(ctx context.Context) (g *live, warm, fresh bool, err error) {
 	if k.seat == nil {
-		g, warm, err = k.r.claim(ctx, k.tool)
+		g, warm, err = k.r.claim(ctx, k.tool, k.key())
 		k.unstarted = err != nil
 		return g, warm, true, err
 	}
 	if g := k.seat.guest; g != nil {
-		if g.tool.digest == k.tool.digest {
+		if g.tool.digest == k.tool.digest && g.key == k.key() {
 			return g, true, false, nil
 		}
 		k.r.empty(k.seat, "")
@@ -104,7 +113,7 @@ func (k *call) guest(ctx context.Context) (g *live, warm, fresh bool, err error)
 	if err := k.r.place(k.tool); err != nil {
 		return nil, false, false, err
 	}
-	g, warm, err = k.r.claim(ctx, k.tool)
+	g, warm, err = k.r.claim(ctx, k.tool, k.key())
 	if k.unstarted = err != nil; err != nil {
 		k.r.mu.Lock()
 		k.r.seated--

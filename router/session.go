@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/upstream"
 )
 
 // The bounds of sessions; see the package comment.
@@ -19,6 +20,7 @@ const (
 	maxSeated   = 64
 	maxIdle     = 30 * time.Minute
 	maxWait     = time.Minute // of a call, for its slot or its turn
+	perServer   = 16          // calls that one MCP server serves at once
 )
 
 // A session is one conversation of one caller; the router's mu guards it, and
@@ -28,14 +30,21 @@ type session struct {
 	used  time.Time // when its last call began or ended
 	busy  int       // calls in flight
 	calls map[casemate.ToolName]int
-	seats map[casemate.ToolName]*seat
+	seats map[string]*seat
+
+	variants map[casemate.Digest]casemate.Digest // of guests: what this session gets instead
+	clients  []*attached
 }
 
-// A seat is where the guest of one tool sits that serves one session.
+// A seat is where the guest of one tool, or of one MCP server, sits that
+// serves one session. A call of an ordinary tool has the seat while it runs;
+// those of a server have it only to come and to go.
 type seat struct {
-	inside int // calls that run or wait; the router's mu guards it
+	inside int           // calls that run or wait; the router's mu guards it
+	many   chan struct{} // one for each call that a server serves; nil elsewhere
 
 	turn  chan struct{} // whoever fills it has the seat, and guards what follows
+	state upstream.State
 	guest *live
 	lost  string      // why its guest is gone, until a call was told
 	since time.Time   // when the last call left
@@ -51,7 +60,7 @@ func newID(prefix string) string {
 // NewSession makes a session. Its id is a secret between the router and one
 // caller.
 func (r *Router) NewSession() casemate.SessionID {
-	s := &session{id: casemate.SessionID(newID("s_")), used: time.Now(), calls: map[casemate.ToolName]int{}, seats: map[casemate.ToolName]*seat{}}
+	s := &session{id: casemate.SessionID(newID("s_")), used: time.Now(), calls: map[casemate.ToolName]int{}, seats: map[string]*seat{}, variants: map[casemate.Digest]casemate.Digest{}}
 	var oldest casemate.SessionID
 	r.mu.Lock()
 	if len(r.sessions) >= maxSessions {
@@ -112,10 +121,23 @@ func (r *Router) seatOf(t *tool, s *session) *seat {
 	if s == nil || t.profile.Scope != casemate.ScopeSession {
 		return nil
 	}
-	if s.seats[t.Name] == nil {
-		s.seats[t.Name] = &seat{turn: make(chan struct{}, 1)}
+	key := seatKey(t)
+	if s.seats[key] == nil {
+		s.seats[key] = &seat{turn: make(chan struct{}, 1)}
+		if t.Run.MCP != nil {
+			s.seats[key].many = make(chan struct{}, perServer)
+		}
 	}
-	return s.seats[t.Name]
+	return s.seats[key]
+}
+
+// seatKey names the seat of a tool: of MCP it is the sandbox that serves it,
+// and of others the tool, so that a changed tool finds what it changed from.
+func seatKey(t *tool) string {
+	if t.Run.MCP != nil {
+		return string(t.guest)
+	}
+	return string(t.Name)
 }
 
 // await waits until c takes a value, for a minute at most.
@@ -148,14 +170,14 @@ func (r *Router) seize(t *seat) {
 // release leaves the seat to the next; a guest that nobody comes to is ended.
 func (r *Router) release(t *seat) {
 	t.since = time.Now()
-	if t.guest != nil {
+	if t.guest != nil && t.guest.users == 0 {
 		r.owned.Add(1)
 		t.idle = time.AfterFunc(r.idle, func() {
 			defer r.owned.Done()
 			if !try(t.turn) {
 				return
 			}
-			if time.Since(t.since) >= r.idle {
+			if g := t.guest; g != nil && g.users == 0 && time.Since(t.since) >= r.idle && !g.subscribed() {
 				r.empty(t, fmt.Sprintf("nobody called it for %s", r.idle))
 			}
 			<-t.turn
@@ -178,6 +200,9 @@ func (r *Router) empty(t *seat, why string) {
 	if t.guest == nil {
 		return
 	}
+	if s := t.guest.server; s != nil {
+		t.state = s.State()
+	}
 	t.guest.close()
 	t.guest, t.lost = nil, why
 	r.mu.Lock()
@@ -187,16 +212,16 @@ func (r *Router) empty(t *seat, why string) {
 
 // unseat ends the idle guests of sessions for which why has a reason, and
 // returns how many. Those that serve a call are left to it.
-func (r *Router) unseat(why func(*session, casemate.ToolName, *live) string) (n int) {
+func (r *Router) unseat(why func(*session, *live) string) (n int) {
 	var all sync.WaitGroup
 	r.mu.Lock()
 	for _, s := range r.sessions {
-		for name, t := range s.seats {
+		for _, t := range s.seats {
 			if !try(t.turn) {
 				continue
 			}
-			if t.guest != nil {
-				if reason := why(s, name, t.guest); reason != "" {
+			if t.guest != nil && t.guest.users == 0 {
+				if reason := why(s, t.guest); reason != "" {
 					n++
 					all.Go(func() {
 						r.seize(t)
@@ -228,7 +253,7 @@ func (r *Router) place(t *tool) error {
 		for _, o := range s.seats {
 			switch {
 			case !try(o.turn):
-			case o.guest != nil && (oldest == nil || o.since.Before(oldest.since)):
+			case o.guest != nil && o.guest.users == 0 && (oldest == nil || o.since.Before(oldest.since)):
 				if oldest != nil {
 					<-oldest.turn
 				}

@@ -34,7 +34,7 @@ func (r *Router) Why(_ context.Context, c casemate.Call) *Why {
 		}
 		return w
 	}
-	t, err := r.lookup(c.Tool)
+	t, err := r.lookup(c.Tool, c.Method != "")
 	if err != nil {
 		return no(err)
 	}
@@ -52,7 +52,7 @@ func (r *Router) Why(_ context.Context, c casemate.Call) *Why {
 	}
 	var pairs []guest.Pair
 	if t.refused == nil && c.Arguments != nil {
-		if pairs, err = t.prepare(c.Arguments); err != nil {
+		if pairs, err = t.prepare(c); err != nil {
 			return no(err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 type tool struct {
 	*casemate.Tool
 	digest  casemate.Digest
+	guest   casemate.Digest  // of the sandbox that serves it
 	profile casemate.Profile // with every default filled in
 	schema  *schema
 	backend *backend
@@ -25,24 +26,41 @@ type tool struct {
 	counts  *counts
 }
 
+// base says whether t is an MCP server itself, which no planner calls.
+func (t *tool) base() bool { return t.Run.MCP != nil && t.Run.MCP.Tool == "" }
+
+// parkable says whether a sandbox of t may wait for a call: it is used up by
+// one, and holds nothing that is a session's own.
+func (t *tool) parkable() bool {
+	return t.refused == nil && !t.base() && len(t.Security.Pass) == 0 && (t.Run.MCP == nil || t.profile.Scope == casemate.ScopeCall)
+}
+
 // compile makes a tool; where old is the same tool, its schema is taken over.
-// A tool that no backend can confine is refused, and not an error.
+// A tool that no backend can confine is refused, and not an error; nor is one
+// of an MCP server whose schema is none, for which its operator can do nothing.
 func (r *Router) compile(t *casemate.Tool, old *tool) (*tool, error) {
 	invalid := func(err error) (*tool, error) {
 		return nil, &casemate.Error{Op: "load", Tool: t.Name, Kind: casemate.Invalid,
 			Err: fmt.Errorf("parameters: %w", err), Fix: "write the parameters as one JSON Schema 2020-12 of an object, without references to other documents"}
 	}
+	if m := t.Run.MCP; m != nil {
+		t = listedTool(t)
+	}
 	if !json.Valid(t.Parameters) { // which has no digest
 		return invalid(errors.New("not JSON"))
 	}
-	n := &tool{Tool: t, digest: t.Digest(), profile: t.Security.WithDefaults()}
+	n := &tool{Tool: t, digest: t.Digest(), guest: t.Guest(), profile: t.Security.WithDefaults()}
 	n.writes = slices.ContainsFunc(n.profile.Filesystem, func(m casemate.Mount) bool { return m.Access == casemate.Write })
-	if old != nil && old.digest == n.digest {
+	if old != nil && old.digest == n.digest && (old.schema != nil || n.base()) {
 		n.Tool, n.schema = old.Tool, old.schema // one pointer for what is parked, too
-	} else {
+	} else if !n.base() {
 		s, err := compile(t.Parameters)
-		if err != nil {
+		switch {
+		case err != nil && t.Run.MCP == nil:
 			return invalid(err)
+		case err != nil:
+			n.refused = &casemate.Error{Op: "load", Tool: t.Name, Kind: casemate.Unsupported, Err: fmt.Errorf("its server's schema of its arguments cannot be used: %w", err), Fix: "ask the server's maker; its other tools work"}
+			return n, nil
 		}
 		n.schema = s
 	}
@@ -110,9 +128,26 @@ func (r *Router) choose(name casemate.ToolName, p casemate.Profile) (*backend, *
 	return nil, refuse("no backend gives %s assurance: %s", p.Assurance, strings.Join(why, "; "))
 }
 
-// spec asks for a sandbox with the whole profile of t.
-func spec(t *tool) casemate.Spec {
-	return casemate.Spec{Tool: t.Tool, Grant: casemate.Grant{Tool: t.digest}}
+// listedTool is t with everything that has to be JSON for it to have a digest.
+func listedTool(t *casemate.Tool) *casemate.Tool {
+	n, m := *t, *t.Run.MCP
+	if m.Listed != nil && !json.Valid(m.Listed) {
+		m.Listed = nil // never approved
+	}
+	if m.Tool == "" || !json.Valid(n.Parameters) {
+		n.Parameters = json.RawMessage(`{"type":"object"}`)
+		if m.Tool != "" {
+			n.Parameters = json.RawMessage(`null`) // which no schema is
+		}
+	}
+	n.Run.MCP = &m
+	return &n
+}
+
+// spec asks for a sandbox with the whole profile of t; key is its guest, or a
+// variant of it.
+func spec(t *tool, key casemate.Digest) casemate.Spec {
+	return casemate.Spec{Tool: t.Tool, Grant: casemate.Grant{Tool: key}}
 }
 
 // park is the pool's start function; see start.
@@ -123,5 +158,5 @@ func (r *Router) park(ctx context.Context, want *casemate.Tool) (casemate.Sandbo
 	if t == nil || t.Tool != want {
 		return nil, &casemate.Error{Op: "park", Tool: want.Name, Kind: casemate.Gone, Err: errors.New("the tool was changed before it could start"), Fix: "call it again, after another look at the list of tools"}
 	}
-	return start(ctx, t)
+	return start(ctx, t, t.guest)
 }
