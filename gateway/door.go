@@ -3,14 +3,18 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/casemate/casemate"
 )
 
 // The bounds of the door.
@@ -18,6 +22,7 @@ const (
 	MaxBody         = 8 << 20          // bytes of one request body
 	maxBodies       = 64 << 20         // bytes of all request bodies in memory at once
 	bodyTime        = 30 * time.Second // for a body to arrive
+	pieceTime       = 5 * time.Minute  // for the next piece of a body that is streamed
 	defaultRequests = 256              // requests at once, streams too
 	minToken        = 16               // bytes
 )
@@ -38,6 +43,9 @@ type Config struct {
 	// "casemate.example:8443".
 	Hosts []string
 
+	// Streams says of which requests the body is read by the route, as it
+	// comes, and not by the door; nil is of none.
+	Streams func(*http.Request) bool
 	// Requests is how many may be served at once, streams too; 0 is 256.
 	Requests int
 
@@ -74,21 +82,21 @@ type door struct {
 }
 
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer d.recover(w)
+	defer d.recover(w, r)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	if !hostAllowed(r, d.Hosts) {
-		refuse(w, http.StatusMisdirectedRequest, "this server does not go by that host")
+		refuse(w, r, http.StatusMisdirectedRequest, "this server does not go by that host")
 		return
 	}
 	if !originAllowed(r) {
-		refuse(w, http.StatusForbidden, "requests of other sites are refused")
+		refuse(w, r, http.StatusForbidden, "requests of other sites are refused")
 		return
 	}
 	switch r.Method {
 	case http.MethodOptions, http.MethodTrace, http.MethodConnect:
 		w.Header().Set("Allow", "GET, POST, DELETE")
-		refuse(w, http.StatusMethodNotAllowed, "method not allowed")
+		refuse(w, r, http.StatusMethodNotAllowed, "method not allowed")
 		return
 	}
 	if r.URL.Path == "/healthz" && r.Method == http.MethodGet {
@@ -98,12 +106,12 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	caller, ok := d.authorized(r)
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="casemate"`)
-		refuse(w, http.StatusUnauthorized, "a bearer token is needed")
+		refuse(w, r, http.StatusUnauthorized, "a bearer token is needed")
 		return
 	}
 	caller, err := narrow(caller, r)
 	if err != nil {
-		refuse(w, http.StatusForbidden, err.Error())
+		refuse(w, r, http.StatusForbidden, err.Error())
 		return
 	}
 	select {
@@ -111,14 +119,18 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-d.slots }()
 	default:
 		w.Header().Set("Retry-After", "1")
-		refuse(w, http.StatusServiceUnavailable, "too many requests at once")
+		refuse(w, r, http.StatusServiceUnavailable, "too many requests at once")
 		return
 	}
-	free, ok := d.readBody(w, r)
-	if !ok {
-		return
+	if d.Streams != nil && d.Streams(r) {
+		r.Body = &streamed{r.Body, http.NewResponseController(w)}
+	} else {
+		free, ok := d.readBody(w, r)
+		if !ok {
+			return
+		}
+		defer free()
 	}
-	defer free()
 	d.routes.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), credentialKey{}, caller)))
 }
 
@@ -130,7 +142,7 @@ func (d *door) readBody(w http.ResponseWriter, r *http.Request) (free func(), ok
 	}
 	want := r.ContentLength
 	if want > MaxBody {
-		tooLarge(w)
+		tooLarge(w, r)
 		return nil, false
 	}
 	if want < 0 { // unknown
@@ -140,7 +152,7 @@ func (d *door) readBody(w http.ResponseWriter, r *http.Request) (free func(), ok
 	if d.bodies.Add(want) > maxBodies {
 		free()
 		w.Header().Set("Retry-After", "1")
-		refuse(w, http.StatusServiceUnavailable, "too many bytes at once")
+		refuse(w, r, http.StatusServiceUnavailable, "too many bytes at once")
 		return nil, false
 	}
 	rc := http.NewResponseController(w)
@@ -153,20 +165,20 @@ func (d *door) readBody(w http.ResponseWriter, r *http.Request) (free func(), ok
 	}
 	free()
 	if _, over := errors.AsType[*http.MaxBytesError](err); over {
-		tooLarge(w)
+		tooLarge(w, r)
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
-		refuse(w, http.StatusRequestTimeout, "the body did not arrive in time")
+		refuse(w, r, http.StatusRequestTimeout, "the body did not arrive in time")
 	} else {
-		refuse(w, http.StatusBadRequest, "the body could not be read")
+		refuse(w, r, http.StatusBadRequest, "the body could not be read")
 	}
 	return nil, false
 }
 
-func tooLarge(w http.ResponseWriter) {
-	refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", MaxBody))
+func tooLarge(w http.ResponseWriter, r *http.Request) {
+	refuse(w, r, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", MaxBody))
 }
 
-func (d *door) recover(w http.ResponseWriter) {
+func (d *door) recover(w http.ResponseWriter, r *http.Request) {
 	x := recover()
 	if x == nil {
 		return
@@ -175,7 +187,41 @@ func (d *door) recover(w http.ResponseWriter) {
 		panic(x)
 	}
 	d.Log.Error("a request made a route panic", "panic", fmt.Sprint(x))
-	refuse(w, http.StatusInternalServerError, "internal error")
+	refuse(w, r, http.StatusInternalServerError, "internal error")
 }
 
-func refuse(w http.ResponseWriter, status int, why string) { http.Error(w, why, status) }
+// refuse answers in the words of the API where the API was asked, else in
+// plain text.
+func refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
+	if !strings.HasPrefix(r.URL.Path, "/v1/") {
+		http.Error(w, why, status)
+		return
+	}
+	e := casemate.ErrorJSON{Kind: casemate.Invalid, Message: why}
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		e.Kind = casemate.Denied
+	case http.StatusServiceUnavailable:
+		e.Kind = casemate.Busy
+	case http.StatusRequestTimeout:
+		e.Kind = casemate.Timeout
+	case http.StatusInternalServerError:
+		e.Kind = casemate.Internal
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(map[string]any{"status": e.Kind, "error": e}) // an error means that the client is gone
+}
+
+// A streamed body must not stand still.
+type streamed struct {
+	io.ReadCloser
+	rc *http.ResponseController
+}
+
+func (s *streamed) Read(p []byte) (int, error) {
+	s.rc.SetReadDeadline(time.Now().Add(pieceTime)) // an error means a transport without deadlines
+	n, err := s.ReadCloser.Read(p)
+	s.rc.SetReadDeadline(time.Time{}) // which would also end the call of a client that waits for its answer
+	return n, err
+}

@@ -62,7 +62,7 @@ type session struct {
 
 // A Session is what its caller may know of it.
 type Session struct {
-	Name    string              `json:"session"`
+	Name    string              `json:"id"`
 	Created time.Time           `json:"created"`
 	Used    time.Time           `json:"used"`  // when its last call began or ended
 	Calls   int                 `json:"calls"` // that run
@@ -218,6 +218,28 @@ func checkName(name string) error {
 			Err: fmt.Errorf("session: the name %.64q is not 1 to %d visible ASCII characters", name, maxSessionName), Fix: "use a UUID, for example"}
 	}
 	return nil
+}
+
+// Peek returns the session that caller names, without using it: "" where the
+// name is empty or was never used, and an Error of kind Gone or Invalid where
+// Use would have it.
+func (s *Sessions) Peek(caller Caller, name string) (casemate.SessionID, error) {
+	if name == "" {
+		return "", nil
+	}
+	if err := checkName(name); err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x, known := s.named[keyOf(caller, name)]
+	switch {
+	case x != nil:
+		return x.id, nil
+	case known || s.closed || strings.HasPrefix(name, ours):
+		return "", gone()
+	}
+	return "", nil
 }
 
 // Get returns a live session of caller, or an Error of kind Gone.

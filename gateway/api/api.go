@@ -1,190 +1,192 @@
-// Package openai serves the tools over plain HTTP, for agents that speak the
-// tool calls of the OpenAI API and not MCP:
+// Package api is the HTTP API that SDKs and agents stand on which do not speak
+// MCP. It is served behind the door of package gateway; openapi.json describes
+// every route and is served with them.
 //
-//	GET    /v1/tools            the tools as OpenAI functions
-//	POST   /v1/calls            run one
-//	DELETE /v1/sessions/{name}  end a session, with its running calls
+//	GET    /v1/tools                    the caller's tools as OpenAI functions
+//	POST   /v1/calls                    run one: answered, streamed, or in the background
+//	GET    /v1/calls                    the caller's background calls
+//	GET    /v1/calls/{id}               one of them
+//	DELETE /v1/calls/{id}               cancel it
+//	GET    /v1/calls/{id}/output        what it prints, as events
+//	POST   /v1/calls/{id}/stdin         bytes for its standard input
+//	POST   /v1/calls/{id}/signal        a signal for its processes
+//	POST   /v1/sessions                 begin one
+//	GET    /v1/sessions                 the caller's
+//	GET    /v1/sessions/{id}            one of them
+//	DELETE /v1/sessions/{id}            end it, with its running calls
+//	GET    /v1/sessions/{id}/files      read a file, list a folder, or say what a file is
+//	HEAD   /v1/sessions/{id}/files      say what a file is
+//	PUT    /v1/sessions/{id}/files      write a file
+//	DELETE /v1/sessions/{id}/files      remove one
+//	POST   /v1/sessions/{id}/files      many of these at once
+//	GET    /v1/why, POST /v1/why        what would be decided
+//	GET    /v1/openapi.json             the description of all this
+//
+// # Calls
 //
 // A call is {"tool": NAME, "arguments": {…}, "session": NAME}; arguments may
-// be the JSON text that the API hands out, as a string. The session may be
-// named by the Casemate-Session header instead; without any, the call has one
-// of its own. Any other key is refused: a key that was ignored would be
+// be the JSON text that the OpenAI API hands out, as a string. The session may
+// be named by the Casemate-Session header instead; without any, the call has
+// one of its own. Any other key is refused: a key that was ignored would be
 // believed.
+//
+// With "key" the session runs the call once: the same key again, with the same
+// tool and arguments, returns the recorded outcome; with others it is a
+// conflict (409); and where nobody knows whether it ran, it answers unknown
+// (409) and is never run again.
 //
 // The answer is the outcome with a status: done, or the kind of the error. The
 // HTTP status says the same coarsely: 200 when the tool ran, however it ended.
-// What the planner must not know is left out; see gateway.PlannerError. The
-// call ends when the client hangs up.
+// What a planner must not know is left out: the reasons of a decision, and what
+// gateway.PlannerError and the folders of the host would tell. The call ends
+// when the client hangs up.
+//
+// # Callers
+//
+// A tool that the credential of a request may not call does not exist for it.
+// Sessions, background calls and their output are private to the caller.
+//
+// # Limits
+//
+// Background calls: 64 run at once, 32 of one caller; 128 are kept, running or
+// over, for an hour; of each the last MiB of what it printed. Files: 256 in one
+// request, whose answer holds 8 MiB of them; one alone has no bound but the
+// sandbox's. Dry runs: 60 a minute for each caller. An event is written within
+// 30 seconds, or its stream ends, and the call with it.
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
+	"sync"
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/gateway"
+	"github.com/casemate/casemate/router"
 )
 
-// Handler serves /v1/, behind the door of package gateway.
-func Handler(r gateway.Router, sessions *gateway.Sessions) http.Handler {
-	h := &handler{r, sessions}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/tools", h.tools)
-	mux.HandleFunc("POST /v1/calls", h.call)
-	mux.HandleFunc("DELETE /v1/sessions/{name}", h.end)
-	return mux
+// A Router is what the API needs of the router.
+type Router interface {
+	gateway.Router
+
+	// Why decides about a call without running it.
+	Why(context.Context, casemate.Call) *router.Why
 }
 
-type handler struct {
-	router   gateway.Router
+// An API serves /v1/.
+type API struct {
+	ctx      context.Context // of background calls
+	cancel   context.CancelFunc
+	router   Router
 	sessions *gateway.Sessions
+	record   func(casemate.Receipt) error
+	mux      *http.ServeMux
+	jobs     jobs
+	asked    limiter
+	running  sync.WaitGroup // background calls
 }
 
-type function struct {
-	Name        casemate.ToolName `json:"name"`
-	Description string            `json:"description,omitempty"`
-	Parameters  json.RawMessage   `json:"parameters"`
-	Strict      bool              `json:"strict"`
-}
-
-func (h *handler) tools(w http.ResponseWriter, _ *http.Request) {
-	type item struct {
-		Type     string   `json:"type"`
-		Function function `json:"function"`
+// New makes the API; record keeps its dry runs. It must be closed.
+func New(r Router, sessions *gateway.Sessions, record func(casemate.Receipt) error) *API {
+	a := &API{router: r, sessions: sessions, record: record, mux: http.NewServeMux()}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	a.jobs.all = map[casemate.CallID]*job{}
+	for pattern, h := range a.routes() {
+		a.mux.HandleFunc(pattern, h)
 	}
-	list := struct {
-		Object string `json:"object"`
-		Data   []item `json:"data"`
-	}{"list", []item{}}
-	for _, t := range h.router.Tools() {
-		list.Data = append(list.Data, item{"function", function{t.Name, t.Description, t.Parameters, Strict(t.Parameters)}})
+	return a
+}
+
+// Close cancels the background calls, and returns when they are over.
+func (a *API) Close() {
+	a.cancel()
+	a.running.Wait()
+}
+
+// routes is every route; openapi.json has the same.
+func (a *API) routes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"GET /v1/tools":                  a.tools,
+		"POST /v1/calls":                 a.call,
+		"GET /v1/calls":                  a.listCalls,
+		"GET /v1/calls/{id}":             a.getCall,
+		"DELETE /v1/calls/{id}":          a.cancelCall,
+		"GET /v1/calls/{id}/output":      a.output,
+		"POST /v1/calls/{id}/stdin":      a.stdin,
+		"POST /v1/calls/{id}/signal":     a.signal,
+		"POST /v1/sessions":              a.newSession,
+		"GET /v1/sessions":               a.listSessions,
+		"GET /v1/sessions/{id}":          a.getSession,
+		"DELETE /v1/sessions/{id}":       a.endSession,
+		"GET /v1/sessions/{id}/files":    a.getFile,
+		"HEAD /v1/sessions/{id}/files":   a.statFile,
+		"PUT /v1/sessions/{id}/files":    a.putFile,
+		"DELETE /v1/sessions/{id}/files": a.removeFile,
+		"POST /v1/sessions/{id}/files":   a.manyFiles,
+		"GET /v1/why":                    a.why,
+		"POST /v1/why":                   a.why,
+		"GET /v1/openapi.json":           description,
 	}
-	write(w, http.StatusOK, list)
 }
 
-// An answer is what a caller learns of a call.
-type answer struct {
-	Status  string              `json:"status"` // done, or the kind of the error
-	Call    casemate.CallID     `json:"call,omitempty"`
-	Tool    casemate.ToolName   `json:"tool,omitempty"`
-	Backend string              `json:"backend,omitempty"`
-	Result  *casemate.Result    `json:"result,omitempty"`
-	Error   *casemate.ErrorJSON `json:"error,omitempty"`
-	Usage   *casemate.UsageJSON `json:"usage,omitempty"`
-	Changes []casemate.Change   `json:"changes,omitempty"` // without paths of the host
-	Label   *casemate.Label     `json:"label,omitempty"`
+// Streams says whether the body of a request is read as it comes, and not by
+// the door.
+func Streams(r *http.Request) bool {
+	switch {
+	case !strings.HasPrefix(r.URL.Path, "/v1/"):
+		return false
+	case r.Method == http.MethodPut:
+		return strings.HasSuffix(r.URL.Path, "/files")
+	case r.Method == http.MethodPost:
+		return strings.HasSuffix(r.URL.Path, "/stdin") || strings.HasSuffix(r.URL.Path, "/files") && mediaType(r) == "multipart/form-data"
+	}
+	return false
 }
 
-func (h *handler) call(w http.ResponseWriter, r *http.Request) {
-	c, name, err := request(r)
-	if err != nil {
-		fail(w, err)
+// ServeHTTP serves one request that passed the door.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, pattern := a.mux.Handler(r)
+	if pattern == "" || r.Method == http.MethodHead && !strings.HasPrefix(pattern, http.MethodHead) {
+		no := &refusal{header: http.Header{}, status: http.StatusMethodNotAllowed}
+		if pattern == "" {
+			h.ServeHTTP(no, r)
+		}
+		if allow := no.header.Get("Allow"); allow != "" {
+			w.Header().Set("Allow", allow)
+		}
+		e := casemate.Error{Op: "request", Kind: casemate.Invalid, Err: fmt.Errorf("there is no %s %.200q", r.Method, r.URL.Path), Fix: "GET /v1/openapi.json describes every route"}
+		write(w, no.status, answer{Status: string(e.Kind), Error: problemOf(casemate.JSON(&e))})
 		return
 	}
-	session, release, err := h.sessions.Use(gateway.CallerOf(r.Context()), name)
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	defer release()
-	c.Session = session
-	o := h.router.Call(r.Context(), c)
-	a := answer{Status: "done", Call: o.Call, Tool: o.Tool, Backend: o.Backend, Result: o.Result, Error: gateway.PlannerError(o.Error), Usage: o.Usage, Label: o.Label}
-	for _, ch := range o.Changes {
-		a.Changes = append(a.Changes, casemate.Change{Path: ch.Path, Did: ch.Did, Why: ch.Why})
-	}
-	if a.Error != nil {
-		a.Status = string(a.Error.Kind)
-	}
-	write(w, httpStatus(a.Error), a)
+	a.mux.ServeHTTP(w, r)
 }
 
-func invalid(format string, a ...any) error {
-	return &casemate.Error{Op: "request", Kind: casemate.Invalid, Err: fmt.Errorf(format, a...),
-		Fix: `send {"tool": NAME, "arguments": {…}, "session": NAME} with Content-Type: application/json`}
+// A refusal learns the status by which the mux refuses.
+type refusal struct {
+	header http.Header
+	status int
 }
 
-// request reads the one JSON object that a call is.
-func request(r *http.Request) (c casemate.Call, session string, err error) {
-	if t, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(t), "application/json") {
-		return c, "", invalid("the Content-Type is not application/json")
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, gateway.MaxBody+1))
-	if err != nil || len(body) > gateway.MaxBody {
-		return c, "", invalid("the body could not be read")
-	}
-	if err := gateway.Check(body); err != nil {
-		return c, "", invalid("%w", err)
-	}
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(body, &fields) != nil || fields == nil {
-		return c, "", invalid("the body is not an object")
-	}
-	var tool string
-	for _, key := range slices.Sorted(maps.Keys(fields)) {
-		raw, ok := fields[key], true
-		switch key {
-		case "tool":
-			tool, ok = text(raw)
-		case "session":
-			session, ok = text(raw)
-			ok = ok && session != ""
-		case "arguments":
-			c.Arguments, ok = arguments(raw)
-		default:
-			return c, "", invalid("%.64q: there is no such key", key)
-		}
-		if !ok {
-			return c, "", invalid("%s: it is of the wrong type, or empty", key)
+func (n *refusal) Header() http.Header         { return n.header }
+func (n *refusal) Write(b []byte) (int, error) { return len(b), nil }
+func (n *refusal) WriteHeader(status int)      { n.status = status }
+
+// find returns the tool of that name where the caller may call it, else nil.
+func (a *API) find(c gateway.Credential, name casemate.ToolName) *casemate.Tool {
+	for _, t := range a.router.Tools() {
+		if t.Name == name && c.May(name) {
+			return t
 		}
 	}
-	if tool == "" {
-		return c, "", invalid("tool: missing")
-	}
-	c.Tool = casemate.ToolName(tool)
-	if c.Arguments == nil {
-		c.Arguments = json.RawMessage("{}")
-	}
-	if hs := r.Header.Values(gateway.SessionHeader); len(hs) > 0 {
-		if len(hs) > 1 || hs[0] == "" || session != "" && session != hs[0] {
-			return c, "", invalid("session: the %s header and the body name different sessions, or none", gateway.SessionHeader)
-		}
-		session = hs[0]
-	}
-	return c, session, nil
+	return nil
 }
 
-func text(raw json.RawMessage) (s string, ok bool) {
-	return s, raw[0] == '"' && json.Unmarshal(raw, &s) == nil
-}
-
-// arguments are an object, or, as the OpenAI API has it, its JSON text. What
-// is in the text is checked like the body.
-func arguments(raw json.RawMessage) (json.RawMessage, bool) {
-	if s, ok := text(raw); ok {
-		raw = json.RawMessage(strings.TrimSpace(s))
-		if gateway.Check(raw) != nil {
-			return nil, false
-		}
-	}
-	return raw, raw[0] == '{'
-}
-
-func (h *handler) end(w http.ResponseWriter, r *http.Request) {
-	if !h.sessions.End(gateway.CallerOf(r.Context()), r.PathValue("name")) {
-		fail(w, &casemate.Error{Op: "session", Kind: casemate.Gone, Err: errors.New("there is no such session of yours")})
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
-}
-
-func httpStatus(e *casemate.ErrorJSON) int {
+// httpStatus is what an error of a call is to HTTP: 200 where the tool ran.
+func httpStatus(e *problem) int {
 	if e == nil {
 		return http.StatusOK
 	}
@@ -199,15 +201,31 @@ func httpStatus(e *casemate.ErrorJSON) int {
 		return http.StatusTooManyRequests
 	case casemate.Gone:
 		return http.StatusGone
+	case casemate.Conflict, casemate.Unknown:
+		return http.StatusConflict
 	case casemate.Internal:
 		return http.StatusInternalServerError
 	}
 	return http.StatusOK // the tool ran: timeout, killed-by-limit, tool-failed, cancelled
 }
 
+// fail answers a request that became no call.
 func fail(w http.ResponseWriter, err error) {
-	e := gateway.PlannerError(casemate.JSON(err))
-	write(w, httpStatus(e), answer{Status: string(e.Kind), Error: e})
+	a := failure(err)
+	answered(w, httpStatus(a.Error), a)
+}
+
+func failure(err error) answer {
+	e := problemOf(gateway.PlannerError(casemate.JSON(err)))
+	return answer{Status: string(e.Kind), Error: e}
+}
+
+func invalid(fix, format string, a ...any) error {
+	return &casemate.Error{Op: "request", Kind: casemate.Invalid, Err: fmt.Errorf(format, a...), Fix: fix}
+}
+
+func conflict(fix, what string) error {
+	return &casemate.Error{Op: "request", Kind: casemate.Conflict, Err: errors.New(what), Fix: fix}
 }
 
 func write(w http.ResponseWriter, status int, v any) {

@@ -2,43 +2,89 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/gateway"
 	"github.com/casemate/casemate/gateway/gatewaytest"
 )
 
 const token = "a-token-of-the-test-0123456789"
 
+// A log keeps receipts.
+type log struct {
+	mu   sync.Mutex
+	kept []casemate.Receipt
+}
+
+func (l *log) Record(r casemate.Receipt) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = append(l.kept, r)
+	return nil
+}
+
+func (l *log) of(event string) (out []casemate.Receipt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.kept {
+		if r.Event == event {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 type server struct {
 	t    *testing.T
 	url  string
 	back *gatewaytest.Backend
+	api  *API
+	log  *log
+}
+
+// others are the callers beside the default one.
+func others() []gateway.Credential {
+	sum := func(s string) string { h := sha256.Sum256([]byte(s)); return hex.EncodeToString(h[:]) }
+	return []gateway.Credential{
+		{Name: "reader", SHA256: sum("the-token-of-the-reader"), Tools: []string{"run", "ke*"}, Contexts: map[string][]string{"narrow": {"run", "data"}}},
+		{Name: "nobody", SHA256: sum("the-token-of-nobody-at-all"), Tools: []string{}},
+	}
 }
 
 func newServer(t *testing.T, idle time.Duration) *server {
 	r, back := gatewaytest.New(t)
+	return serve(t, r, back, idle, nil)
+}
+
+func serve(t *testing.T, r Router, back *gatewaytest.Backend, idle time.Duration, past []byte) *server {
 	sessions := gateway.NewSessions(r, idle)
-	h, err := gateway.Handler(gateway.Config{Token: token}, map[string]http.Handler{"/v1/": Handler(r, sessions)})
+	l := &log{}
+	sessions.Keep(l.Record, past)
+	a := New(r, sessions, l.Record)
+	h, err := gateway.Handler(gateway.Config{Token: token, Credentials: others(), Streams: Streams}, map[string]http.Handler{"/v1/": a})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	on, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- gateway.Serve(ctx, l, h, time.Second, nil) }()
-	t.Cleanup(func() { cancel(); <-done; sessions.Close() })
-	return &server{t, "http://" + l.Addr().String(), back}
+	go func() { done <- gateway.Serve(ctx, on, h, time.Second, nil) }()
+	t.Cleanup(func() { cancel(); <-done; a.Close(); sessions.Close() })
+	return &server{t, "http://" + on.Addr().String(), back, a, l}
 }
 
 func (s *server) do(ctx context.Context, method, path, body string, headers ...string) (int, string, error) {
@@ -96,7 +142,21 @@ func TestCalls(t *testing.T) {
 		{`{"tool":"run"}`, 400, "invalid", "code"},
 		{`{"tool":"nope","arguments":{}}`, 400, "invalid", "nope"},
 		{`{"arguments":{}}`, 400, "invalid", "tool: missing"},
-		{`{"tool":"run","arguments":{"code":"print x"},"key":"k"}`, 400, "invalid", `\"key\": there is no such key`},
+		{`{"tool":"run","arguments":{"code":"print x"},"ke":"k"}`, 400, "invalid", `\"ke\": there is no such key`},
+		{`{"tool":"run","arguments":{"code":"print x"},"key":"k"}`, 400, "invalid", "there is no session"},
+		{`{"tool":"run","arguments":{"code":"print x"},"session":"k","key":""}`, 400, "invalid", "key"},
+		{`{"tool":"run","arguments":{"code":"print x"},"timeout":"10s"}`, 200, "done", "x"},
+		{`{"tool":"run","arguments":{"code":"print x"},"timeout":1.5}`, 200, "done", "x"},
+		{`{"tool":"run","arguments":{"code":"sleep"},"timeout":0.05}`, 200, "timeout", "time"},
+		{`{"tool":"run","arguments":{"code":"print x"},"timeout":0}`, 400, "invalid", "timeout"},
+		{`{"tool":"run","arguments":{"code":"print x"},"timeout":-1}`, 400, "invalid", "timeout"},
+		{`{"tool":"run","arguments":{"code":"print x"},"timeout":1e300}`, 400, "invalid", "timeout"},
+		{`{"tool":"run","arguments":{"code":"print x"},"timeout":"10"}`, 400, "invalid", "timeout"},
+		{`{"tool":"run","arguments":{"code":"print x"},"timeout":"1h2x"}`, 400, "invalid", "timeout"},
+		{`{"tool":"run","arguments":{"code":"print x"},"timeout":null}`, 400, "invalid", "timeout"},
+		{`{"tool":"run","arguments":{"code":"print x"},"stdin":true}`, 400, "invalid", "background"},
+		{`{"tool":"run","arguments":{"code":"print x"},"stream":1}`, 400, "invalid", "stream"},
+		{`{"tool":"run","arguments":{"code":"print x"},"stream":true,"background":true}`, 400, "invalid", "background"},
 		{`{"Tool":"run"}`, 400, "invalid", "Tool"},
 		{`{"tool":"run","tool":"kept"}`, 400, "invalid", "twice"},
 		{`{"tool":"run","arguments":{"code":"a","Code":"b"}}`, 400, "invalid", "case alone"},
