@@ -1,6 +1,7 @@
 package contain
 
 import (
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -54,4 +55,23 @@ func ReadFacts() Facts {
 		}
 	}
 	return f
+}
+
+// maxNames bounds what is read of the host's own names.
+const maxNames = 16 << 10
+
+// ReadNames reads how this host finds other hosts, which changes while it
+// runs. What cannot be read is left empty, and what is longer is cut.
+func (f *Facts) ReadNames() {
+	for _, n := range [...]struct {
+		path string
+		to   *string
+	}{{"/etc/resolv.conf", &f.Resolv}, {"/etc/hosts", &f.Hosts}} {
+		*n.to = ""
+		if file, err := os.Open(n.path); err == nil {
+			b, _ := io.ReadAll(io.LimitReader(file, maxNames))
+			*n.to = string(b)
+			file.Close()
+		}
+	}
 }

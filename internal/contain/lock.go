@@ -119,7 +119,7 @@ func (in *Inside) landlock() error {
 		rules = append(rules, linux.LandlockRule{Path: r.Path, Access: a})
 	}
 	// This process stops the guest for a commit from another thread.
-	abi, err := linux.LandlockHere(rules, linux.LandlockNet{Allow: in.Guest.Loopback})
+	abi, err := linux.LandlockHere(rules, linux.LandlockNet{Allow: in.Guest.Loopback && !in.Guest.HostNetwork, Connect: in.Guest.HostNetwork})
 	in.report.Landlock = int64(abi)
 	return err
 }

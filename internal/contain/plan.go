@@ -4,6 +4,15 @@
 // process of the sandbox then carries them out in one loop (Run), each kind
 // of step in the file of its kernel facility, and ends the sandbox at the
 // first that fails: there is no weaker way on.
+//
+// One kind of guest shares the host's network, which prepares a package by
+// the operator's word (plan.Guest.HostNetwork). It has everything else, and of
+// the network IPv4 and IPv6, TCP and UDP, to connect and send: whatever the
+// host reaches it does, the services of its own loopback and of its private
+// networks included. It cannot listen by TCP (Landlock, Linux 6.7), makes no
+// unix socket but pairs, so that no abstract name of the host is in reach, has
+// the host's names (/etc/resolv.conf, /etc/hosts), and no word of a planner
+// ever reaches it.
 package contain
 
 import (
@@ -81,6 +90,8 @@ func num(name string, n int64) string {
 type Facts struct {
 	System []Entry // the system folders at the root, and the files of /etc that exist here
 	Masks  []string
+
+	Resolv, Hosts string // the files of /etc, for a guest with the host's network
 }
 
 // An Entry is a path of the host: a link to Target, or a file or folder.
@@ -101,7 +112,7 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 	p := &planner{}
 	p.add(Step{Kind: Private}, Step{Kind: Grants}, Step{Kind: Stage})
 	p.allow("/", "list")
-	p.system(f)
+	p.system(f, g.HostNetwork)
 	p.devices()
 	p.add(Step{Kind: Scratch, Size: g.Disk})
 	for _, d := range [...]struct{ sub, at string }{{"tmp", "tmp"}, {"out", "out"}, {"shm", "dev/shm"}} {
@@ -120,7 +131,7 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 		p.add(Step{Kind: Mask, Path: m[1:]})
 	}
 	p.add(Step{Kind: Seal}, Step{Kind: Pivot}, Step{Kind: Name, Text: "sandbox"})
-	if g.Loopback {
+	if g.Loopback && !g.HostNetwork {
 		p.add(Step{Kind: Loopback})
 	}
 	p.add(Step{Kind: Keyring}, Step{Kind: Limits, Size: g.Processes}, Step{Kind: Privs}, Step{Kind: Landlock}, Step{Kind: Caps}, Step{Kind: Dump}, Step{Kind: Seccomp})
@@ -184,7 +195,7 @@ func (p *planner) parent(path string) {
 	}
 }
 
-func (p *planner) system(f Facts) {
+func (p *planner) system(f Facts, hostNetwork bool) {
 	p.dir("etc")
 	for _, e := range f.System {
 		rel := e.Path[1:]
@@ -205,7 +216,18 @@ func (p *planner) system(f Facts) {
 		}
 	}
 	for _, e := range etcFiles {
-		p.add(Step{Kind: File, Path: "etc/" + e[0], Text: e[1]})
+		text := e[1]
+		if hostNetwork {
+			switch e[0] {
+			case "resolv.conf":
+				text = f.Resolv
+			case "hosts":
+				text = f.Hosts
+			case "nsswitch.conf":
+				text = nsswitch("files dns")
+			}
+		}
+		p.add(Step{Kind: File, Path: "etc/" + e[0], Text: text})
 	}
 	p.allow("/etc", "read")
 }
@@ -218,8 +240,12 @@ var etcFiles = [...][2]string{
 	{"hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"},
 	{"hostname", "sandbox\n"},
 	{"resolv.conf", "# no name server: a name is resolved outside, or not at all\n"},
-	{"nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n"},
+	{"nsswitch.conf", nsswitch("files")},
 	{"machine-id", "00000000000000000000000000000000\n"},
+}
+
+func nsswitch(hosts string) string {
+	return "passwd: files\ngroup: files\nhosts: " + hosts + "\nservices: files\nprotocols: files\n"
 }
 
 var devices = [...]string{"null", "zero", "full", "random", "urandom"}

@@ -16,12 +16,14 @@ var update = flag.Bool("update", false, "write the golden files")
 var facts = Facts{
 	System: []Entry{{Path: "/usr", Folder: true}, {Path: "/bin", Target: "usr/bin"}, {Path: "/lib64", Target: "usr/lib64"},
 		{Path: "/etc/ld.so.cache"}, {Path: "/etc/alternatives", Folder: true}, {Path: "/etc/ssl/certs", Folder: true}, {Path: "/etc/localtime", Target: "/usr/share/zoneinfo/Etc/UTC"}},
-	Masks: []string{"/proc/cmdline", "/proc/tty"},
+	Masks: []string{"/proc/cmdline", "/proc/tty"}, Resolv: "nameserver 192.0.2.1\n", Hosts: "192.0.2.2 registry\n",
 }
 
 func TestPlan(t *testing.T) {
 	for name, g := range map[string]plan.Guest{
-		"nothing": {Runner: "shell", Disk: 1 << 30, Processes: 64},
+		"nothing":      {Runner: "shell", Disk: 1 << 30, Processes: 64},
+		"host-network": {Runner: "exec", Disk: 1 << 30, Processes: 64, HostNetwork: true, Loopback: true},
+		"mcp":          {Runner: "mcp", Disk: 1 << 30, Processes: 64, Session: true, Mounts: []plan.Mount{{Source: "/s/pkg", At: "/s/pkg", Execute: true}}},
 		"python": {Runner: "python", Interpreter: "/opt/py/bin/python3", Disk: 1 << 20, Processes: 8, Loopback: true, Memory: 1 << 20,
 			Mounts: []plan.Mount{{Source: "/h/docs", At: "/docs"}, {Source: "/h/work", At: "/deep/work", Write: true, Execute: true}, {Source: "/opt/py", At: "/opt/py", Execute: true, Prefix: true}}},
 	} {

@@ -39,7 +39,11 @@ func (in *Inside) Run() (Report, []int) {
 	filter := make(chan compiled, 1)
 	in.filter = filter
 	go func() { // meanwhile: it takes as long as several steps together
-		f, err := linux.GuestFilter(in.Guest.DenySyscalls)
+		make := linux.GuestFilter
+		if in.Guest.HostNetwork {
+			make = linux.HostNetworkFilter
+		}
+		f, err := make(in.Guest.DenySyscalls)
 		filter <- compiled{f, err}
 	}()
 	for _, s := range in.Steps {

@@ -52,9 +52,12 @@ type LandlockRule struct {
 
 // A LandlockNet says whether the domain may use TCP (ABI 4) and UDP (ABI 10)
 // at all: to bind, and to connect or send. Allow leaves both to the network
-// namespace, which then holds the loopback device alone.
+// namespace, which then holds the loopback device alone. Connect is for the
+// host's own namespace: connect and send, and bind UDP, which resolvers do,
+// but not listen.
 type LandlockNet struct {
-	Allow bool
+	Allow   bool
+	Connect bool
 }
 
 // handled is every right that Landlock knows in this version of its interface:
@@ -74,7 +77,11 @@ func handled(abi int, net LandlockNet) unix.LandlockRulesetAttr {
 	add(3, &a.Handled_access_fs, unix.LANDLOCK_ACCESS_FS_TRUNCATE)
 	add(5, &a.Handled_access_fs, unix.LANDLOCK_ACCESS_FS_IOCTL_DEV)
 	add(9, &a.Handled_access_fs, unix.LANDLOCK_ACCESS_FS_RESOLVE_UNIX)
-	if !net.Allow {
+	switch {
+	case net.Allow:
+	case net.Connect:
+		add(4, &a.Handled_access_net, unix.LANDLOCK_ACCESS_NET_BIND_TCP)
+	default:
 		add(4, &a.Handled_access_net, unix.LANDLOCK_ACCESS_NET_BIND_TCP|unix.LANDLOCK_ACCESS_NET_CONNECT_TCP)
 		add(10, &a.Handled_access_net, unix.LANDLOCK_ACCESS_NET_BIND_UDP|unix.LANDLOCK_ACCESS_NET_CONNECT_SEND_UDP)
 	}

@@ -24,6 +24,10 @@ func TestHandledGrowsWithTheInterface(t *testing.T) {
 		if open := handled(abi, LandlockNet{Allow: true}); open.Handled_access_net != 0 || open.Handled_access_fs != h.Handled_access_fs || open.Scoped != h.Scoped {
 			t.Errorf("version %d with a network: %+v", abi, open)
 		}
+		connect := handled(abi, LandlockNet{Connect: true})
+		if bind := uint64(unix.LANDLOCK_ACCESS_NET_BIND_TCP); connect.Handled_access_net != h.Handled_access_net&bind || connect.Handled_access_fs != h.Handled_access_fs || connect.Scoped != h.Scoped {
+			t.Errorf("version %d with the host's network: %+v", abi, connect)
+		}
 		last = h
 	}
 	if h := handled(1, LandlockNet{}); h.Handled_access_fs != 0x1fff || h.Handled_access_net != 0 || h.Scoped != 0 {

@@ -24,7 +24,14 @@ const (
 // What is not allowed gives EPERM, or ENOSYS where a program that is told so
 // takes another way; see guestRefused and guestAbsent. No call of a guest is
 // answered by ending it but one through a foreign interface.
-func GuestFilter(deny []string) (Filter, error) {
+func GuestFilter(deny []string) (Filter, error) { return newGuestFilter(deny, false) }
+
+// HostNetworkFilter is GuestFilter for a guest in the host's own network
+// namespace. It makes no unix socket but pairs: abstract names belong to that
+// namespace, and Landlock keeps a guest from them only since Linux 6.12.
+func HostNetworkFilter(deny []string) (Filter, error) { return newGuestFilter(deny, true) }
+
+func newGuestFilter(deny []string, hostNetwork bool) (Filter, error) {
 	a, err := thisArch()
 	if err != nil {
 		return Filter{}, err
@@ -32,7 +39,7 @@ func GuestFilter(deny []string) (Filter, error) {
 	if err := checkDeny(deny); err != nil {
 		return Filter{}, err
 	}
-	return guestFilter(a, deny), nil
+	return guestFilter(a, deny, hostNetwork), nil
 }
 
 func checkDeny(deny []string) error {
@@ -57,7 +64,7 @@ func checkDeny(deny []string) error {
 const newSpaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 
-func guestFilter(a arch, deny []string) Filter {
+func guestFilter(a arch, deny []string, hostNetwork bool) Filter {
 	allow, refuse, absent := act(unix.SECCOMP_RET_ALLOW), errno(unix.EPERM), errno(unix.ENOSYS)
 	decide := map[string]*decision{}
 	for _, list := range []struct {
@@ -68,7 +75,7 @@ func guestFilter(a arch, deny []string) Filter {
 			decide[name] = list.give
 		}
 	}
-	for name, d := range guestChecked(allow, refuse, absent) {
+	for name, d := range guestChecked(allow, refuse, absent, hostNetwork) {
 		decide[name] = d
 	}
 	for _, name := range deny {
@@ -85,7 +92,7 @@ func guestFilter(a arch, deny []string) Filter {
 }
 
 // guestChecked are the calls whose arguments decide.
-func guestChecked(allow, refuse, absent *decision) map[string]*decision {
+func guestChecked(allow, refuse, absent *decision, hostNetwork bool) map[string]*decision {
 	invalid := errno(unix.EINVAL)
 
 	// A file with the set-user-ID or set-group-ID bit that a guest leaves in a
@@ -121,7 +128,7 @@ func guestChecked(allow, refuse, absent *decision) map[string]*decision {
 		"renameat2": on(arg(4), unix.RENAME_WHITEOUT, allow, invalid, 0), // makes such a device
 
 		"clone":       on(arg(0), newSpaces, allow, refuse, 0),
-		"socket":      guestSocket(allow, refuse),
+		"socket":      guestSocket(allow, refuse, hostNetwork),
 		"socketpair":  on(arg(0), whole, allow, errno(unix.EAFNOSUPPORT), unix.AF_UNIX),
 		"setsockopt":  sockopt(allow, refuse),
 		"ioctl":       on(arg(1), whole, refuse, allow, unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCSETD),
@@ -145,7 +152,7 @@ func guestChecked(allow, refuse, absent *decision) map[string]*decision {
 // a message that writes: the kernel refuses it, for it wants CAP_NET_ADMIN over
 // the network namespace, which belongs to the sandbox's user namespace, in
 // which the guest has no capability.
-func guestSocket(allow, refuse *decision) *decision {
+func guestSocket(allow, refuse *decision, hostNetwork bool) *decision {
 	const typeMask = 0xf // the rest are SOCK_NONBLOCK and SOCK_CLOEXEC
 	protocol := errno(unix.EPROTONOSUPPORT)
 	inet := &decision{ask: arg(1), mask: typeMask, otherwise: refuse, answers: []answer{
@@ -153,10 +160,11 @@ func guestSocket(allow, refuse *decision) *decision {
 		{unix.SOCK_DGRAM, on(arg(2), whole, allow, protocol, 0, unix.IPPROTO_UDP)},
 	}}
 	route := on(arg(1), typeMask, on(arg(2), whole, allow, protocol, unix.NETLINK_ROUTE), refuse, unix.SOCK_RAW, unix.SOCK_DGRAM)
-	return &decision{ask: arg(0), mask: whole, otherwise: errno(unix.EAFNOSUPPORT), answers: []answer{
-		{unix.AF_UNIX, on(arg(1), typeMask, allow, refuse, unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_SEQPACKET)},
-		{unix.AF_INET, inet}, {unix.AF_INET6, inet}, {unix.AF_NETLINK, route},
-	}}
+	families := []answer{{unix.AF_INET, inet}, {unix.AF_INET6, inet}, {unix.AF_NETLINK, route}}
+	if !hostNetwork {
+		families = append(families, answer{unix.AF_UNIX, on(arg(1), typeMask, allow, refuse, unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_SEQPACKET)})
+	}
+	return &decision{ask: arg(0), mask: whole, otherwise: errno(unix.EAFNOSUPPORT), answers: families}
 }
 
 // sockopt refuses the options that bring programs and protocol layers into the

@@ -18,7 +18,7 @@ func TestEveryCallIsListedOnce(t *testing.T) {
 			lists[name]++
 		}
 	}
-	for name := range guestChecked(act(1), act(2), act(3)) {
+	for name := range guestChecked(act(1), act(2), act(3), false) {
 		lists[name]++
 	}
 	for name, n := range lists {
@@ -161,7 +161,7 @@ func TestGuestFilter(t *testing.T) {
 	for _, goarch := range archs {
 		t.Run(goarch, func(t *testing.T) {
 			a, _ := archOf(goarch)
-			f := guestFilter(a, nil)
+			f := guestFilter(a, nil, false)
 			if len(f.prog) > 1200 {
 				t.Errorf("%d instructions", len(f.prog))
 			}
@@ -182,10 +182,30 @@ func TestGuestFilter(t *testing.T) {
 	}
 }
 
+// With the host's network a guest has what every guest has, but no unix
+// socket with a name.
+func TestHostNetworkFilter(t *testing.T) {
+	noFamily := gives(unix.EAFNOSUPPORT)
+	for _, goarch := range archs {
+		a, _ := archOf(goarch)
+		var rows []row
+		for _, r := range guestRows() {
+			if r.call == "socket" && r.args[0] == unix.AF_UNIX {
+				r.want = noFamily
+			}
+			rows = append(rows, r)
+		}
+		for _, typ := range []uint64{unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_SEQPACKET} {
+			rows = append(rows, row{"socket", [6]uint64{high | unix.AF_UNIX, typ}, noFamily}, row{"socket", [6]uint64{unix.AF_VSOCK, typ}, noFamily})
+		}
+		check(t, a, guestFilter(a, nil, true), rows)
+	}
+}
+
 func TestFilterClosesForeignInterfaces(t *testing.T) {
 	for _, goarch := range archs {
 		a, _ := archOf(goarch)
-		for name, f := range map[string]Filter{"guest": guestFilter(a, nil), "router": routerFilter(a, 1)} {
+		for name, f := range map[string]Filter{"guest": guestFilter(a, nil, false), "host network": guestFilter(a, nil, true), "router": routerFilter(a, 1)} {
 			for _, foreign := range []uint32{unix.AUDIT_ARCH_I386, unix.AUDIT_ARCH_ARM, unix.AUDIT_ARCH_RISCV64, 0} {
 				for nr := range uint32(500) {
 					if got, _ := execute(t, f.prog, data{nr: nr, arch: foreign}); got != killed {

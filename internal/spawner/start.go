@@ -270,7 +270,7 @@ func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err
 		}
 		files = append(files, os.NewFile(uintptr(dup), "grant"))
 	}
-	p, err := s.fork("init", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: s.namespaces(b.slot)}, b.group)
+	p, err := s.fork("init", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: s.namespaces(b.slot, b.guest.HostNetwork)}, b.group)
 	closeFiles(files[3:])
 	if err != nil {
 		unix.Close(setup[0])
@@ -280,14 +280,18 @@ func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err
 	return p, os.NewFile(uintptr(setup[0]), "setup"), pipe[0], nil
 }
 
-func (s *server) namespaces(slot int) *syscall.SysProcAttr {
+func (s *server) namespaces(slot int, hostNetwork bool) *syscall.SysProcAttr {
+	var network uintptr = syscall.CLONE_NEWNET
+	if hostNetwork {
+		network = 0
+	}
 	hostUID, hostGID := os.Geteuid(), os.Getegid()
 	if s.own {
 		hostUID, hostGID = uidOf(slot), uidOf(slot)
 	}
 	return &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET |
-			syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWCGROUP,
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
+			syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWCGROUP | network,
 		Unshareflags:               unix.CLONE_NEWTIME,
 		UidMappings:                []syscall.SysProcIDMap{{ContainerID: insideUID, HostID: hostUID, Size: 1}},
 		GidMappings:                []syscall.SysProcIDMap{{ContainerID: insideUID, HostID: hostGID, Size: 1}},
@@ -305,7 +309,11 @@ const setupTime = 30
 
 // contain sends the setup and waits for the report.
 func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
-	steps, rules := contain.Plan(b.guest, s.facts, host.Without)
+	facts := s.facts
+	if b.guest.HostNetwork {
+		facts.ReadNames()
+	}
+	steps, rules := contain.Plan(b.guest, facts, host.Without)
 	setup := contain.Setup{Guest: b.guest, Steps: steps, Rules: rules, Detached: s.own}
 	fd := int(b.setup.Fd())
 	if err := unix.Sendto(fd, setup.Encode(), unix.MSG_NOSIGNAL, nil); err != nil {
@@ -364,10 +372,13 @@ func (s *server) enforced(b *box, r *contain.Report, host plan.Host, degraded []
 	}
 	names := map[string]string{"mnt": "mount", "net": "network"}
 	for _, space := range r.Spaces {
+		n, _, _ := strings.Cut(space, ":")
 		if slices.Contains(s.spaces, space) {
+			if n == "net" && b.guest.HostNetwork {
+				continue // and the record does not name it
+			}
 			return nil, &spawn.Failed{Kind: "unsupported", Control: "namespaces", What: "the sandbox shares a namespace with the host: " + space}
 		}
-		n, _, _ := strings.Cut(space, ":")
 		if long, ok := names[n]; ok {
 			n = long
 		}
