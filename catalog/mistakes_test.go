@@ -29,6 +29,16 @@ func executes(params, run string) string {
 	return "version: 1\ntools:\n  - name: a\n    parameters: " + params + "\n    run: {exec: " + run + "}\n"
 }
 
+// serves is a manifest with one MCP server: mcp on line 4, more on line 5.
+func serves(mcp, more string) string {
+	return "version: 1\ntools:\n  - name: a\n    mcp: " + mcp + "\n    " + more + "\n"
+}
+
+// calls is a manifest with callers, on line 2.
+func calls(callers string) string {
+	return "version: 1\nhost: {callers: " + callers + "}\ntools: []\n"
+}
+
 const textParams = "{type: object, properties: {text: {type: string}}, required: [text]}"
 
 func mistakes() []mistake {
@@ -102,6 +112,29 @@ func mistakes() []mistake {
 		{"empty-allowlist", secured("network: {rules: []}"), "6:24: tools[0].security.network.rules: must not be empty: an empty list allows nothing; write network: none", true},
 		{"no profile", "version: 1\nprofiles: {plain: {}}\ntools:\n  - name: a\n    run: {python: {}}\n    security: plian\n", `6:15: tools[0].security: there is no profile "plian" under profiles; did you mean "plain"?`, false},
 		{"mistake in a profile that nobody uses", "version: 1\nprofiles: {plain: {cwd: /a/../b}}\ntools: []\n", `2:25: profiles.plain.cwd: "/a/../b" is not a clean path; write "/b"`, false},
+
+		// Servers.
+		{"server without a command", serves("{}", ""), `4:10: tools[0].mcp.command: is missing`, true},
+		{"empty command", serves("{command: []}", ""), `4:20: tools[0].mcp.command: must not be empty: the first element is the program`, true},
+		{"empty program", serves("{command: [\"\", x]}", ""), `4:21: tools[0].mcp.command[0]: is no element of a command`, false},
+		{"server with parameters", serves("{command: [a]}", "parameters: {type: object}"), `5:5: tools[0].parameters: a server lists the parameters of its tools; take these away`, false},
+		{"server with roles", serves("{command: [a]}", "flow: {args: {x: content}}"), `5:12: tools[0].flow.args: a server has several tools, whose arguments these are not; take them away`, false},
+		{"profile of a tool that shares its sandbox", serves("{command: [a], tools: {x: {security: {}}}}", ""), `4:25: tools[0].mcp.tools: a tool has a profile of its own only in a sandbox of its own; add split: per-tool beside it`, false},
+		{"another split", serves("{command: [a], split: per-call}", ""), `4:32: tools[0].mcp.split: "per-call" is not one of per-tool`, true},
+		{"prefix", serves("{command: [a], prefix: \"a b\"}", ""), `4:33: tools[0].mcp.prefix: "a b" is not a prefix of at most 64 of A-Z a-z 0-9 _ . -`, true},
+		{"tool of no name", serves("{command: [a], split: per-tool, tools: {\"a b\": {security: {}}}}", ""), `4:50: tools[0].mcp.tools."a b": "a b" is not the name of a tool, 1 to 128 of A-Z a-z 0-9 _ . -, or "*"`, true},
+		{"mistake in the profile of a tool", serves("{command: [a], split: per-tool, tools: {x: {security: {cwd: /a/}}}}", ""), `4:70: tools[0].mcp.tools.x.security.cwd: "/a/" is not a clean path; write "/a"`, false},
+		{"profile of a tool that is none", serves("{command: [a], split: per-tool, tools: {x: {security: none}}}", ""), `4:64: tools[0].mcp.tools.x.security: there is no profile "none" under profiles`, false},
+		{"servers of one name", "version: 1\ntools:\n  - {name: a, mcp: {command: [a]}}\n  - {name: a, run: {mcp: {command: [b]}}}\n", `4:12: tools[1].name: the name "a" is taken by the tool at line 3`, false},
+
+		// Callers.
+		{"caller without a token", calls("{a: {}}"), `2:21: host.callers.a: one of token_sha256, token_file is missing`, true},
+		{"caller with two tokens", calls("{a: {token_sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824, token_file: /a}}"), "", true},
+		{"token in the clear", calls("{a: {token: x}}"), "", true},
+		{"token of another form", calls("{a: {token_sha256: ABCD}}"), `2:36: host.callers.a.token_sha256: "ABCD" is not 64 lower-case hexadecimal digits`, true},
+		{"relative token file", calls("{a: {token_file: x}}"), `2:34: host.callers.a.token_file: "x" is not a path that begins with / or ~/`, true},
+		{"two callers with one token", calls("{a: {token_file: /x}, b: {token_file: /x}}"), `2:55: host.callers.b: has the token of line 2: two callers cannot be told apart by one`, false},
+		{"star in the middle", calls("{a: {token_file: /x, tools: [\"a*b\"]}}"), `2:46: host.callers.a.tools[0]: "a*b" is not the name of a tool, or the beginning of names and *`, true},
 
 		// Grants.
 		{"at misspelt", secured("filesystem: [{path: ., to: /w}]"), `6:20: tools[0].security.filesystem[0].at: is missing`, true},

@@ -138,8 +138,8 @@ func TestAsAnotherUser(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	out, err := run("^(TestWhatOthersMayWriteIsRefused|TestConfigTrust|TestTrustNeedsAFolderOfOnesOwn|TestLock)$")
-	if err != nil || !strings.Contains(out, "--- PASS: TestConfigTrust") || !strings.Contains(out, fmt.Sprintf("which uid %d has not", uid)) {
+	out, err := run("^(TestWhatOthersMayWriteIsRefused|TestConfigTrust|TestTrustNeedsAFolderOfOnesOwn|TestLock|TestLockWhereTheFolderIsReadOnly)$")
+	if err != nil || !strings.Contains(out, "--- PASS: TestConfigTrust") || !strings.Contains(out, "--- PASS: TestLockWhereTheFolderIsReadOnly") || !strings.Contains(out, fmt.Sprintf("which uid %d has not", uid)) {
 		t.Errorf("as uid %d: %v\n%s", uid, err, out)
 	}
 	for name, want := range map[string]string{"mine": "loaded", "roots": "loaded", "theirs": "belongs to uid 65533"} {

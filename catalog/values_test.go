@@ -66,7 +66,9 @@ func TestEveryKeyArrives(t *testing.T) {
 			t.Errorf("%s gets its grant for %s", name, got)
 		}
 	}
-	if h := c.Host; !reflect.DeepEqual(h, Host{State: "/var/empty/casemate", AllowDegraded: []string{"memory", "cpu"}, Client: "exclusive", Pool: Pool{64, 2 << 30}, Concurrency: Concurrency{32, 8}}) {
+	if h := c.Host; !reflect.DeepEqual(h, Host{State: "/var/empty/casemate", AllowDegraded: []string{"memory", "cpu"}, Client: "exclusive", Pool: Pool{64, 2 << 30}, Concurrency: Concurrency{32, 8}, Callers: map[string]Caller{
+		"ci":    {SHA256: "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", Tools: []string{"program", "docs_*"}},
+		"agent": {TokenFile: "/etc/casemate/agent", Contexts: map[string][]string{"read": {"docs_*"}, "nothing": {}}}}}) {
 		t.Errorf("host %+v", h)
 	}
 }
