@@ -1,0 +1,66 @@
+package wrap
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// hiddenText stands for what is not shown.
+const hiddenText = "…"
+
+var (
+	secretName  = regexp.MustCompile(`(?i)(key|token|secret|passw|pwd|auth|credential|cookie|session|bearer|private|dsn|conn)`)
+	secretShape = regexp.MustCompile(`^(sk-|pk-|rk-|ghp_|gho_|ghs_|ghu_|github_pat_|glpat-|xox[a-z]-|AKIA|AIza|eyJ|hf_|npm_|pypi-|Bearer )`)
+	longToken   = regexp.MustCompile(`^[A-Za-z0-9+/=_.~-]{24,}$`)
+	digit       = regexp.MustCompile(`[0-9]`)
+)
+
+// Redact returns a command line for people: what is or may be a secret is
+// hidden. It is a net and not a proof: what nothing tells from a word is shown.
+func Redact(argv []string) []string {
+	out := make([]string, len(argv))
+	hide := false // this one is the value of an option that is named like a secret
+	for i, a := range argv {
+		wasOption := strings.HasPrefix(a, "-")
+		switch name, value, joined := strings.Cut(a, "="); {
+		case i > 0 && hide && !wasOption:
+			out[i] = hiddenText
+		case i > 0 && joined && (secretName.MatchString(name) || secret(value)):
+			out[i] = name + "=" + hiddenText
+		case i > 0 && joined && strings.Contains(value, "://"):
+			out[i] = name + "=" + redactURL(value)
+		case i > 0 && secret(a):
+			out[i] = hiddenText
+		case strings.Contains(a, "://"):
+			out[i] = redactURL(a)
+		default:
+			out[i] = a
+		}
+		hide = wasOption && !strings.Contains(a, "=") && secretName.MatchString(a)
+	}
+	return out
+}
+
+// secret says whether a word looks like a token: a known beginning, or long,
+// with digits, and neither a path nor a package.
+func secret(s string) bool {
+	if secretShape.MatchString(s) {
+		return true
+	}
+	return longToken.MatchString(s) && digit.MatchString(s) && !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, ".") && !strings.HasPrefix(s, "-") && strings.Count(s, "/") < 2
+}
+
+// redactURL leaves of a URL its scheme, host and port.
+func redactURL(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		scheme, _, _ := strings.Cut(s, "://")
+		return scheme + "://" + hiddenText
+	}
+	out := u.Scheme + "://" + u.Host
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || len(u.Path) > 1 {
+		out += "/" + hiddenText
+	}
+	return out
+}
