@@ -12,8 +12,9 @@ import (
 
 // The types below stand in the order in which a call meets them.
 
-// A ToolName is what the planner calls a tool by: 1 to 64 of [A-Za-z0-9_-].
-// 64 is the bound of the OpenAI function schema.
+// A ToolName is what the planner calls a tool by: 1 to 64 of [A-Za-z0-9_-],
+// the bounds of the OpenAI function schema. A tool of an MCP server keeps the
+// name that its server gives it, 1 to 128 of [A-Za-z0-9_.-].
 type ToolName string
 
 // A Digest is "sha256:" and 64 lower-case hexadecimal digits.
