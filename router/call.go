@@ -246,6 +246,12 @@ func (r *Router) lookup(name casemate.ToolName, server bool) (*tool, error) {
 // them against the schema.
 func (t *tool) prepare(c casemate.Call) ([]guest.Pair, error) {
 	raw := c.Arguments
+	if err := t.checkStreams(c); err != nil {
+		return nil, err
+	}
+	if c.Files != nil {
+		return nil, checkFiles(t.Name, c.Files)
+	}
 	invalid := func(err error, fix string) error {
 		return &casemate.Error{Op: "call", Tool: t.Name, Kind: casemate.Invalid, Err: err, Fix: fix}
 	}

@@ -114,7 +114,7 @@ func FuzzCollect(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const limit = 100
 		var rp reply
-		err := collect(bytes.NewReader(b), 7, limit, &rp)
+		err := collect(bytes.NewReader(b), 7, dispatch{limit: limit}, nil, &rp)
 		n := len(rp.stdout) + len(rp.stderr) + len(rp.value) + len(rp.failure)
 		for _, fl := range rp.files {
 			n += len(fl.data)

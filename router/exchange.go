@@ -43,6 +43,8 @@ type live struct {
 	server *upstream.Server // of a tool of MCP, else nil
 	users  int              // calls that it serves; who has its seat guards it
 	commit sync.Mutex       // one at a time
+
+	writing sync.Mutex // of the pipe, where there is no server
 }
 
 // start starts one sandbox of t, and returns it when its guest has said that
@@ -165,6 +167,7 @@ type reply struct {
 	stdout, stderr, value, failure []byte
 	failed                         bool // it sent Failure
 	files                          []file
+	values                         [][]byte // of Files
 	done                           bool
 	status                         int32
 }
@@ -186,10 +189,10 @@ var (
 // exchange sends a call and collects the reply, until the guest is done, or
 // dead, or ctx is. The sandbox is dead then, unless the error is nil. The
 // reply is never nil.
-func (g *live) exchange(ctx context.Context, pairs []guest.Pair, limit int64) (*reply, error) {
+func (g *live) exchange(ctx context.Context, d dispatch, failed func(error)) (*reply, error) {
 	rp := &reply{}
 	over := make(chan error, 1)
-	go func() { over <- g.converse(rp, pairs, limit) }()
+	go func() { over <- g.converse(rp, d, failed) }()
 	var err error
 	select {
 	case err = <-over:
@@ -201,7 +204,7 @@ func (g *live) exchange(ctx context.Context, pairs []guest.Pair, limit int64) (*
 	return rp, err
 }
 
-func (g *live) converse(rp *reply, pairs []guest.Pair, limit int64) (err error) {
+func (g *live) converse(rp *reply, d dispatch, failed func(error)) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = errors.New("a fault of the router ended the conversation")
@@ -211,12 +214,13 @@ func (g *live) converse(rp *reply, pairs []guest.Pair, limit int64) (err error) 
 		return breach("it spoke between two calls")
 	}
 	number := rand.Uint32() | 1 // not to be guessed, so that nothing is answered before it is asked
-	body := guest.AppendPairs(nil, pairs)
-	if err := guest.Write(g.pipe, guest.Frame{Type: guest.Call, Call: number, Body: body}); err != nil {
+	feed, end, err := g.begin(d, number, failed)
+	if err != nil {
 		return fmt.Errorf("%w: %w", errUnsent, err)
 	}
 	rp.sent = time.Now()
-	err = collect(g.in, number, limit, rp)
+	err = collect(g.in, number, d, feed, rp)
+	end()
 	if errors.Is(err, syscall.ECONNRESET) && rp.empty() {
 		// A unix socket is reset, and not at its end, when its peer is gone
 		// and has not read all that was sent: a parked guest that was killed.
@@ -226,10 +230,10 @@ func (g *live) converse(rp *reply, pairs []guest.Pair, limit int64) (err error) 
 }
 
 // collect reads the frames of one call up to Done. All that it keeps is
-// within limit bytes, and what is over it is errOutput, with what came before
-// in rp.
-func collect(in io.Reader, number uint32, limit int64, rp *reply) error {
-	left, empty := limit, 0
+// within d.limit bytes, and what is over it is errOutput, with what came before
+// in rp. What the caller gets as it comes is not kept.
+func collect(in io.Reader, number uint32, d dispatch, feed *feeder, rp *reply) error {
+	left, empty := d.limit, 0
 	for {
 		f, err := guest.ReadFunc(in, func(t guest.Type, n int64) error {
 			switch t {
@@ -244,6 +248,10 @@ func collect(in io.Reader, number uint32, limit int64, rp *reply) error {
 			case guest.Done:
 				if n != 4 {
 					return breach("Done does not hold a status")
+				}
+			case guest.Taken:
+				if n != 4 || !d.feeds {
+					return breach("a frame says that something was taken, and nothing was sent")
 				}
 			default:
 				return breach("a frame of an unknown type")
@@ -279,11 +287,26 @@ func collect(in io.Reader, number uint32, limit int64, rp *reply) error {
 			rp.files = append(rp.files, fl)
 			continue
 		}
+		if f.Type == guest.Taken {
+			if err := feed.taken(f.Body); err != nil {
+				return err
+			}
+			continue
+		}
+		if stream := streamOf(f.Type); stream > 0 && d.output != nil {
+			if err := d.output(stream, f.Body); err != nil {
+				return fmt.Errorf("%w: %w", errCaller, err)
+			}
+			continue
+		}
 		to := &rp.stdout
 		switch f.Type {
 		case guest.Stderr:
 			to = &rp.stderr
 		case guest.Value:
+			if d.frame == guest.Files {
+				rp.values = append(rp.values, f.Body)
+			}
 			to = &rp.value
 		case guest.Failure:
 			to, rp.failed = &rp.failure, true
@@ -293,6 +316,18 @@ func collect(in io.Reader, number uint32, limit int64, rp *reply) error {
 			return errOutput
 		}
 	}
+}
+
+// streamOf is the number of the stream that frames of a type belong to; 0 is
+// none.
+func streamOf(t guest.Type) int {
+	switch t {
+	case guest.Stdout:
+		return 1
+	case guest.Stderr:
+		return 2
+	}
+	return 0
 }
 
 func parseFile(b []byte) (file, error) {

@@ -16,6 +16,9 @@ import (
 // the last expression, standard error under a heading, the failure), then the
 // files. An error means that the tool did not give what its manifest says.
 func (k *call) result(rp *reply) (*casemate.Result, error) {
+	if k.Files != nil {
+		return filesResult(k.Files, rp)
+	}
 	res := &casemate.Result{Content: []casemate.Content{}}
 	var text strings.Builder
 	add := func(heading string, b []byte) {

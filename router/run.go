@@ -46,7 +46,8 @@ func (k *call) run(ctx context.Context) error {
 	if rerr != nil && err == nil {
 		err = k.named(rerr)
 	}
-	res.IsError = err != nil
+	res.ExitCode = k.exitCode(rp, err)
+	res.IsError = err != nil || res.ExitCode != nil && *res.ExitCode != 0
 	label := g.label.Join(casemate.Label{Writers: []string{"tool:" + string(k.Tool)}})
 	k.out.Result, k.out.Usage, k.out.Label = res, usage.JSON(), &label
 	return err
@@ -62,6 +63,7 @@ func (k *call) serve(ctx context.Context) (*reply, *live, error) {
 		k.seat.lost = ""
 		return nil, nil, &casemate.Error{Op: "call", Kind: casemate.Gone, Err: fmt.Errorf("the state of its session is lost: %s", why), Fix: "call it again: the next call starts afresh"}
 	}
+	d := k.dispatch()
 	for {
 		g, warm, fresh, err := k.guest(ctx)
 		if err != nil {
@@ -69,10 +71,12 @@ func (k *call) serve(ctx context.Context) (*reply, *live, error) {
 		}
 		g.label = g.label.Join(k.Label)
 		run, cancel := k.limited(ctx)
-		rp, err := g.exchange(run, k.pairs, k.tool.profile.Output)
+		run, fail := context.WithCancelCause(run)
+		rp, err := g.exchange(run, d, failedBy(fail, k.Tool))
 		if err != nil && run.Err() != nil {
 			err = cancelled(run, k.Tool)
 		}
+		fail(nil)
 		cancel()
 		if errors.Is(err, errUnsent) && warm && fresh && ctx.Err() == nil {
 			k.end(g)
@@ -148,6 +152,8 @@ func (k *call) judge(g *live, rp *reply, err error) error {
 	}
 	if err == nil {
 		switch {
+		case k.command() && k.Output != nil: // its exit status is the result
+			return nil
 		case rp.failed:
 			return fail(casemate.ToolFailed, "", "%s", lastLine(rp.failure))
 		case rp.status != 0:
@@ -165,6 +171,13 @@ func (k *call) judge(g *live, rp *reply, err error) error {
 			k.seat.lost = "a call was cancelled" // nobody may be there to read it now
 		}
 		return &casemate.Error{Op: e.Op, Kind: e.Kind, Err: fmt.Errorf("%w%s", e.Err, lost), Fix: e.Fix}
+	}
+	if errors.Is(err, errCaller) {
+		k.end(g)
+		if k.seat != nil {
+			k.seat.lost = "a call was cancelled"
+		}
+		return fail(casemate.Cancelled, "see why the caller's end failed", "%s%s", quote(err.Error()), lost)
 	}
 	if errors.Is(err, errOutput) {
 		k.end(g)

@@ -65,11 +65,15 @@ func (r *Router) clients(s *session) []casemate.Client {
 
 // Variant says that a session gets another sandbox instead of the one of that
 // digest (Tool.Guest): the same, compiled by the operator with the values of
-// this session. A guest that the session has already is lost at its next call.
+// this session; "" is the base again. A guest that the session has already is lost at its next call.
 func (r *Router) Variant(id casemate.SessionID, base, variant casemate.Digest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s := r.sessions[id]; s != nil {
+	switch s := r.sessions[id]; {
+	case s == nil:
+	case variant == "":
+		delete(s.variants, base)
+	default:
 		s.variants[base] = variant
 	}
 }
