@@ -30,7 +30,7 @@ var verbs = map[string]func(args []string) (string, error){
 	"read": read, "write": write, "list": list, "mkdir": mkdir, "rename": rename, "symlink": symlink, "link": link, "chmod": chmod, "creat": creat,
 	"mknod": mknod, "fifo": fifo, "connect": connect, "abstract": abstract, "socket": socket, "syscall": syscallNumber, "kill": kill,
 	"pids": pids, "fds": fds, "environ": environ, "fork": fork, "memory": memory, "descriptors": descriptors, "output": output, "ioctl": ioctl,
-	"linkadd": linkAdd, "inflight": inflight, "pipes": pipes, "inotify": inotify, "sendfd": sendFD, "status": status,
+	"linkadd": linkAdd, "listen": listen, "inflight": inflight, "pipes": pipes, "inotify": inotify, "sendfd": sendFD, "status": status,
 }
 
 func main() {
@@ -118,6 +118,14 @@ func connect(a []string) (string, error) {
 	}
 	defer c.Close()
 	_, err = c.Write([]byte("CANARY"))
+	return "", err
+}
+
+func listen(a []string) (string, error) {
+	l, err := net.Listen("tcp", a[0])
+	if err == nil {
+		l.Close()
+	}
 	return "", err
 }
 
