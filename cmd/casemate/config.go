@@ -14,6 +14,7 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/catalog"
+	"github.com/casemate/casemate/gateway"
 	"github.com/casemate/casemate/internal/nearest"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/pool"
@@ -256,10 +257,11 @@ type startOptions struct {
 	only     casemate.ToolName // that tool alone
 	pool     pool.Limits
 	stdio    bool
-	std      [3]*os.File  // of a command
-	http     net.Listener // nil: none
+	std      [3]*os.File // of a command
+	http     []net.Listener
 	operator net.Listener // nil: none
 	token    string
+	callers  []gateway.Credential // of HTTP, beside the one of the token
 }
 
 // start compiles a configuration and starts the two processes that serve it.
@@ -285,7 +287,7 @@ func (a *app) start(ctx context.Context, l *loaded, o startOptions) (*host, erro
 	}
 	return startHost(hostOptions{
 		init: init, compiled: c, console: a.console, stdio: o.stdio, std: o.std, http: o.http, operator: o.operator,
-		settings: settings{Token: o.token, Pool: o.pool, Concurrency: l.Host.Concurrency.Total, PerTool: l.Host.Concurrency.PerTool},
+		settings: settings{Token: o.token, Callers: o.callers, Pool: o.pool, Concurrency: l.Host.Concurrency.Total, PerTool: l.Host.Concurrency.PerTool},
 	})
 }
 

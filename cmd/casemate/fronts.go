@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -46,17 +47,63 @@ func (s *server) serveStdio() error {
 	return mcp.ServeStdio(s.ctx, os.Stdin, os.Stdout, told{s.router, s.console}, mcp.Options{Version: version(), Log: s.log()})
 }
 
-// serveHTTP serves clients of the listener that was inherited.
-func (s *server) serveHTTP(l net.Listener) error {
+// serveHTTP serves clients of the listeners that were inherited: all of them
+// reach the same sessions.
+func (s *server) serveHTTP(ls []net.Listener) error {
 	r := told{s.router, s.console}
 	sessions := gateway.NewSessions(r, 0)
+	sessions.Keep(s.backend.Record, s.settings.Names)
 	defer sessions.Close()
-	h, err := gateway.Handler(gateway.Config{Token: s.settings.Token, Log: s.log()}, map[string]http.Handler{
+	calls := api.New(r, sessions, s.backend.Record)
+	defer calls.Close()
+	routes := map[string]http.Handler{
 		"/mcp": mcp.Handler(s.ctx, r, sessions, mcp.Options{Version: version(), Log: s.log()}),
-		"/v1/": api.Handler(r, sessions),
-	})
+		"/v1/": calls,
+	}
+	c := gateway.Config{Token: s.settings.Token, Credentials: s.settings.Callers, Streams: api.Streams, Log: s.log()}
+	door, err := gateway.Handler(c, routes)
 	if err != nil {
 		return err
 	}
-	return gateway.Serve(s.ctx, l, h, streamGrace, s.log())
+	c.Local = &gateway.Credential{Name: gateway.DefaultCaller}
+	local, err := gateway.Handler(c, routes)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	ended := make(chan error, len(ls))
+	for _, l := range ls {
+		h := door
+		if u, ok := l.(*net.UnixListener); ok {
+			l, h = &ownListener{u, s.settings.Uid}, local
+		}
+		go func() { ended <- gateway.Serve(ctx, l, h, streamGrace, s.log()) }()
+	}
+	for range ls {
+		if e := <-ended; e != nil {
+			err = errors.Join(err, e)
+			cancel()
+		}
+	}
+	return err
+}
+
+// An ownListener accepts only what the user itself, or root, connected.
+type ownListener struct {
+	*net.UnixListener
+	uid int
+}
+
+func (l *ownListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peerUid(c); err == nil && (uid == l.uid || uid == 0) {
+			return c, nil
+		}
+		c.Close()
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/gateway"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/pool"
 	"github.com/casemate/casemate/sandbox/process"
@@ -36,7 +37,7 @@ const (
 type settings struct {
 	reloadBody
 	Stdio       bool        `json:"stdio,omitempty"`    // MCP on its standard input and output
-	HTTP        bool        `json:"http,omitempty"`     // a TCP listener is inherited
+	HTTP        []string    `json:"http,omitempty"`     // a listener is inherited for each: tcp or unix
 	Operator    bool        `json:"operator,omitempty"` // a unix listener is inherited, after the former
 	Streams     bool        `json:"streams,omitempty"`  // the streams of a command are inherited: standard input and output, and after the former its error
 	Token       string      `json:"token,omitempty"`    // that HTTP demands
@@ -46,6 +47,9 @@ type settings struct {
 	PerTool     int         `json:"per_tool,omitempty"`
 
 	Recent map[casemate.ToolName][]time.Time `json:"recent,omitempty"` // see recent
+
+	Callers []gateway.Credential `json:"callers,omitempty"` // of HTTP, beside the one of Token
+	Names   []byte               `json:"names,omitempty"`   // of sessions that callers named before; see sessionNames
 }
 
 // host is what the operator's process started: the spawner and the router.
@@ -66,7 +70,7 @@ type hostOptions struct {
 	init     string // path of casemate-init
 	compiled *compiled
 	settings settings
-	http     net.Listener // nil: none
+	http     []net.Listener
 	operator net.Listener // nil: none
 	stdio    bool
 	std      [3]*os.File // of a command, as its standard streams; nil: none
@@ -102,12 +106,17 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 	own := func(f *os.File) *os.File { mine = append(mine, f); return f }
 
 	o.settings.reloadBody = o.compiled.serves
-	o.settings.Stdio, o.settings.HTTP, o.settings.Operator = o.stdio, o.http != nil, o.operator != nil
+	o.settings.Stdio, o.settings.HTTP, o.settings.Operator = o.stdio, networks(o.http), o.operator != nil
 	o.settings.Streams = o.std[0] != nil
 	o.settings.Uid = os.Geteuid()
 	var err error
 	if o.settings.Recent, err = recent(o.compiled.plan.Host.Records, o.compiled.serves.Tools, time.Now()); err != nil {
 		return nil, err
+	}
+	if len(o.http) > 0 {
+		if o.settings.Names, err = sessionNames(o.compiled.plan.Host.Records); err != nil {
+			return nil, err
+		}
 	}
 	b, err := json.Marshal(o.settings)
 	if err != nil {
@@ -130,7 +139,7 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 		return fail(err, "")
 	}
 	extra := []*os.File{conf, theirs, s.Router}
-	for _, l := range []net.Listener{o.http, o.operator} {
+	for _, l := range append(slices.Clone(o.http), o.operator) {
 		if l == nil {
 			continue
 		}

@@ -131,12 +131,16 @@ func (s *server) serve() error {
 		defer f.Close()
 		return net.FileListener(f)
 	}
-	if s.settings.HTTP {
+	var http []net.Listener
+	for range s.settings.HTTP {
 		l, err := listener()
 		if err != nil {
 			return err
 		}
-		s.goServe(func() error { return s.serveHTTP(l) })
+		http = append(http, l)
+	}
+	if len(http) > 0 {
+		s.goServe(func() error { return s.serveHTTP(http) })
 	}
 	if s.settings.Operator {
 		l, err := listener()

@@ -2,14 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -20,38 +15,44 @@ import (
 )
 
 func (a *app) serveCommand() *cobra.Command {
-	var listen string
+	var addrs []string
 	c := &cobra.Command{
-		Use:   "serve [--listen ADDR]",
+		Use:   "serve [--listen ADDR]…",
 		Short: "Serve the tools: MCP on standard input and output, or over HTTP",
 		Long: `Serve the tools to planners: MCP on standard input and output, until the
-client closes it; or, with --listen, MCP at /mcp, the OpenAI function schema
-at /v1/tools and calls at /v1/calls, with a bearer token ($CASEMATE_TOKEN, or
-one that is kept in the state folder). SIGHUP loads the configuration again;
-SIGTERM and SIGINT let calls in flight finish for ten seconds.`,
+client closes it; or, with --listen, MCP at /mcp and the HTTP API beneath /v1/,
+which /v1/openapi.json describes, with a bearer token: $CASEMATE_TOKEN, or one
+that is kept in the state folder, or one of the callers that the configuration
+lists. On a unix socket, which only its user reaches, none is needed. SIGHUP
+loads the configuration again, but for the callers; SIGTERM and SIGINT let calls
+in flight finish for ten seconds.`,
 		Args: noArgs,
-		RunE: runs(func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), listen) }),
+		RunE: runs(func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), addrs) }),
 	}
-	c.Flags().StringVar(&listen, "listen", "", "serve HTTP at `ADDR`, HOST:PORT or PORT (of 127.0.0.1), and no standard input")
+	c.Flags().StringArrayVar(&addrs, "listen", nil, "serve HTTP at `ADDR`, HOST:PORT, PORT (of 127.0.0.1) or unix:PATH, and no standard input; may be given again")
 	return c
 }
 
-func (a *app) serve(ctx context.Context, listen string) error {
+func (a *app) serve(ctx context.Context, addrs []string) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
 	l, err := a.loadListed(ctx)
 	if err != nil {
 		return err
 	}
-	o := startOptions{stdio: listen == ""}
-	if listen != "" {
+	o := startOptions{stdio: len(addrs) == 0}
+	if !o.stdio {
 		if o.token, err = a.token(l.state); err != nil {
 			return err
 		}
-		if o.http, err = listenTCP(listen); err != nil {
+		if o.callers, err = credentials(l.Host.Callers); err != nil {
 			return err
 		}
-		defer o.http.Close()
+		var end func()
+		if o.http, end, err = listen(addrs); err != nil {
+			return err
+		}
+		defer end()
 	}
 	if operator, remove, err := listenOperator(); err != nil {
 		a.note("casemate stop, pool and tools --live will not reach this server: %v", err)
@@ -75,8 +76,12 @@ func (a *app) serve(ctx context.Context, listen string) error {
 		}
 		return err
 	}
-	if o.http != nil {
-		a.note("%s at http://%s/mcp, /v1/tools and /v1/calls", plural(len(h.serves.Tools), "tool"), o.http.Addr())
+	for i, l := range o.http {
+		at := "http://" + l.Addr().String()
+		if path, ok := strings.CutPrefix(addrs[i], "unix:"); ok {
+			at = "the socket " + path + " at http://localhost"
+		}
+		a.note("%s at %s/mcp, /v1/tools and /v1/calls", plural(len(h.serves.Tools), "tool"), at)
 	}
 	spawner := h.spawner.Gone()
 	for {
@@ -124,66 +129,4 @@ func (a *app) reload(ctx context.Context, h *host) {
 		return
 	}
 	a.note("the configuration was loaded again: %s", plural(len(h.serves.Tools), "tool"))
-}
-
-// listenTCP listens at HOST:PORT; without a host at the loopback address.
-func listenTCP(addr string) (net.Listener, error) {
-	const fix = "give HOST:PORT, such as 127.0.0.1:8080"
-	if !strings.Contains(addr, ":") {
-		addr = ":" + addr
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, invalid("serve", fix, "--listen %q: %v", addr, err)
-	}
-	if host == "" {
-		host = "127.0.0.1"
-	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &casemate.Error{Op: "serve", Kind: casemate.Internal, Err: fmt.Errorf("port %s of %s is in use", port, host), Fix: "choose another port, or end what listens there (ss -ltnp shows it)"}
-	case err != nil:
-		if _, ok := errors.AsType[*os.SyscallError](err); !ok {
-			return nil, invalid("serve", fix, "--listen %q: %v", addr, err)
-		}
-		return nil, &casemate.Error{Op: "serve", Kind: casemate.Internal, Err: err, Fix: fix}
-	}
-	return l, nil
-}
-
-// minToken is the fewest characters of a token; the one we make has 26.
-const minToken = 16
-
-// token returns what HTTP clients have to show: CASEMATE_TOKEN, or a random
-// one that the state folder keeps.
-func (a *app) token(state string) (string, error) {
-	if t, ok := os.LookupEnv("CASEMATE_TOKEN"); ok {
-		if len(t) < minToken || strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return "", invalid("serve", "use a long random one: openssl rand -hex 16", "CASEMATE_TOKEN is not %d or more printable characters without a space", minToken)
-		}
-		return t, nil
-	}
-	file := filepath.Join(state, "token")
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		_, err = f.WriteString(rand.Text() + "\n")
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", &casemate.Error{Op: "serve", Kind: casemate.Internal, Err: err, Fix: "make the state folder writable, or set CASEMATE_TOKEN"}
-	}
-	if fi, err := os.Lstat(file); err != nil || !fi.Mode().IsRegular() || fi.Mode().Perm()&0o077 != 0 {
-		return "", &casemate.Error{Op: "serve", Kind: casemate.Denied, Err: fmt.Errorf("%s is not a file of mode 0600", file), Fix: "remove it: a new token is made"}
-	}
-	b, err := head(file, 1024)
-	if err != nil {
-		return "", &casemate.Error{Op: "serve", Kind: casemate.Internal, Err: err}
-	}
-	t := strings.TrimSpace(string(b))
-	if len(t) < minToken {
-		return "", &casemate.Error{Op: "serve", Kind: casemate.Internal, Err: fmt.Errorf("%s holds no token", file), Fix: "remove it: a new token is made"}
-	}
-	a.note("the bearer token is in %s", file)
-	return t, nil
 }
