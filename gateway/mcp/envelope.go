@@ -29,9 +29,12 @@ const maxBatch = 64
 // shorter.
 const maxName = 128
 
-// methods are the requests and notifications that a client may send to a
-// server that has tools and nothing else. The SDK would serve more, such as
-// empty lists of prompts; what is not here never reaches it.
+// maxURI bounds that of a resource, in bytes.
+const maxURI = 4 << 10
+
+// methods are the requests and notifications that a client may send. What is
+// not here never reaches the SDK; nor do those that no server behind the router
+// has the capability for, which the SDK would answer by empty lists.
 var methods = map[string]bool{
 	"initialize":                true,
 	"notifications/initialized": true,
@@ -42,6 +45,15 @@ var methods = map[string]bool{
 	"subscriptions/listen":      true,
 	"tools/list":                true,
 	"tools/call":                true,
+	"prompts/list":              true,
+	"prompts/get":               true,
+	"resources/list":            true,
+	"resources/templates/list":  true,
+	"resources/read":            true,
+	"resources/subscribe":       true,
+	"resources/unsubscribe":     true,
+	"completion/complete":       true,
+	"logging/setLevel":          true,
 
 	// Clients send it where they have roots, asked or not.
 	"notifications/roots/list_changed": true,
@@ -52,7 +64,7 @@ var methods = map[string]bool{
 var (
 	messageKeys = folded("jsonrpc", "id", "method", "params", "result", "error")
 	paramsKeys  = folded("_meta", "name", "arguments", "uri", "cursor", "protocolVersion", "capabilities", "clientInfo",
-		"requestId", "reason", "progressToken", "notifications", "inputResponses", "requestState", "level")
+		"requestId", "reason", "progressToken", "notifications", "inputResponses", "requestState", "level", "ref", "argument")
 	metaKeys = folded("progressToken", sessionKey, sdk.MetaKeyProtocolVersion, sdk.MetaKeyClientInfo, sdk.MetaKeyClientCapabilities, "io.modelcontextprotocol/logLevel")
 )
 
@@ -70,12 +82,16 @@ type message struct {
 	raw     json.RawMessage
 	id      json.RawMessage // a string or an integer; nil where there is none
 	method  string          // "" of a response
-	name    string          // of the tool or the resource in params
+	name    string          // of the tool, the prompt or the resource in params
+	params  json.RawMessage // an object, or nil
+	meta    json.RawMessage // of params, an object, or nil
 	version string          // in _meta
 	wants   string          // protocolVersion of an initialize
 }
 
 func (m *message) request() bool { return m.method != "" && m.id != nil }
+
+const nothingDone = " (so nothing of the batch was done)"
 
 // A fault is why a message is refused.
 type fault struct {
@@ -132,7 +148,7 @@ func parse(data []byte) (msgs []*message, batch bool, _ *fault) {
 	for _, r := range raw {
 		m, f := parseOne(r)
 		if f != nil {
-			return nil, true, &fault{code: f.code, why: f.why + " (so nothing of the batch was done)"}
+			return nil, true, &fault{code: f.code, why: f.why + nothingDone}
 		}
 		if m.request() {
 			if ids[string(m.id)] {
@@ -186,7 +202,7 @@ func parseOne(raw json.RawMessage) (*message, *fault) {
 		return nil, invalid(m.id, "the message is a request and a response")
 	}
 	if !methods[m.method] {
-		return nil, &fault{code: jsonrpc.CodeMethodNotFound, why: fmt.Sprintf("Method not found: %.64q", m.method), id: m.id, nothing: m.id == nil}
+		return nil, &fault{code: jsonrpc.CodeMethodNotFound, why: methodNotFound(m.method).Message, id: m.id, nothing: m.id == nil}
 	}
 	if strings.HasPrefix(m.method, "notifications/") == (m.id != nil) {
 		return nil, invalid(m.id, "a request has an id, a notification has none")
@@ -205,11 +221,16 @@ func (m *message) readParams(raw json.RawMessage) *fault {
 	if err != nil {
 		return bad("params", err)
 	}
+	m.params = raw
+	// The SDK would repeat in its answer what is no name, however long.
+	key, most := "name", maxName
 	switch m.method {
-	case "tools/call":
-		// The SDK would repeat in its answer what is no name, however long.
-		if m.name = text(params["name"]); m.name == "" || len(m.name) > maxName {
-			return bad("name", fmt.Errorf("it is not a text of 1 to %d bytes", maxName))
+	case "resources/read", "resources/subscribe", "resources/unsubscribe":
+		key, most = "uri", maxURI
+		fallthrough
+	case "tools/call", "prompts/get":
+		if m.name = text(params[key]); m.name == "" || len(m.name) > most {
+			return bad(key, fmt.Errorf("it is not a text of 1 to %d bytes", most))
 		}
 		if args, ok := params["arguments"]; ok {
 			if _, err := object(args, nil); err != nil {
@@ -225,6 +246,7 @@ func (m *message) readParams(raw json.RawMessage) *fault {
 			return bad("_meta", err)
 		}
 		m.version = text(meta[sdk.MetaKeyProtocolVersion])
+		m.meta = raw
 	}
 	return nil
 }
@@ -262,6 +284,22 @@ func validID(raw json.RawMessage) bool {
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
 	return err == nil && n <= maxInteger && n >= -maxInteger && string(raw) == strconv.FormatInt(n, 10)
+}
+
+// unserved is why a message of msgs that is sound is refused all the same: no
+// server behind the router has what it asks for.
+func unserved(l *listing, msgs []*message, batch bool) *fault {
+	for _, m := range msgs {
+		if m.method == "" || l.serves(m.method) {
+			continue
+		}
+		f := &fault{code: jsonrpc.CodeMethodNotFound, why: methodNotFound(m.method).Message, id: m.id, nothing: m.id == nil}
+		if batch {
+			return &fault{code: f.code, why: f.why + nothingDone}
+		}
+		return f
+	}
+	return nil
 }
 
 func batches(version string) bool { return slices.Contains(batching, version) }

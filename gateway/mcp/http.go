@@ -3,7 +3,6 @@ package mcp
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"io"
 	"net/http"
 	"strings"
@@ -21,18 +20,11 @@ const (
 	sessionIdle = 10 * time.Minute
 )
 
-// exchangeHeader carries from the HTTP request to the handler of a call which
-// request it is. The SDK hands a handler the headers of its request but not
-// its context, which alone tells that the client hung up.
-const exchangeHeader = "Casemate-Internal-Exchange"
-
 // Handler serves streamable HTTP at one path, behind the door of package
 // gateway, until ctx is done.
 func Handler(ctx context.Context, r gateway.Router, sessions *gateway.Sessions, o Options) http.Handler {
-	h := &handler{ctx: ctx, exchanges: map[string]*origin{}}
-	h.server = newServer(r, sessions, o, h.origin)
-	h.server.follow(ctx) // ends with ctx, and holds nothing that must be waited for
-	get := func(*http.Request) *sdk.Server { return h.server.sdk }
+	h := &handler{ctx: ctx, router: r, sessions: sessions, options: o, origins: newOrigins(ctx), fronts: map[string]*server{}}
+	get := func(r *http.Request) *sdk.Server { return h.front(r).sdk }
 	opts := sdk.StreamableHTTPOptions{
 		SessionTimeout:               sessionIdle,
 		DisableLocalhostProtection:   true, // the door does it, for every address
@@ -47,14 +39,53 @@ func Handler(ctx context.Context, r gateway.Router, sessions *gateway.Sessions, 
 
 type handler struct {
 	ctx                 context.Context
-	server              *server
+	router              gateway.Router
+	sessions            *gateway.Sessions
+	options             Options
+	origins             *origins
 	stateful, stateless http.Handler
 
-	mu        sync.Mutex
-	exchanges map[string]*origin
+	mu     sync.Mutex
+	fronts map[string]*server // by caller and context
+}
+
+// front is the server as the caller of r may see it, in the context that it
+// chose. There are as many as the operator listed.
+func (h *handler) front(r *http.Request) *server {
+	c := gateway.CredentialOf(r.Context())
+	key := string(c.Name) + "\x00" + r.URL.Query().Get("context")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.fronts[key]
+	if s == nil {
+		s = newServer(gateway.CredentialView(h.router, c), h.sessions, h.options, h.origins)
+		s.common = &common{router: h.router, idle: gateway.DefaultIdle}
+		s.follow(h.ctx) // ends with ctx, and holds nothing that must be waited for
+		context.AfterFunc(h.ctx, func() { s.common.end(true) })
+		h.fronts[key] = s
+	}
+	return s
+}
+
+// foreign says whether a session of MCP is another caller's, or of another
+// context. The SDK knows no callers.
+func (h *handler) foreign(mine *server, id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.fronts {
+		if s != mine && s.has(id) {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	front := h.front(r)
+	if id := r.Header.Get("Mcp-Session-Id"); id != "" && h.foreign(front, id) {
+		http.Error(w, "session not found", http.StatusNotFound) // as the SDK says of one that is not there
+		return
+	}
 	if r.Method != http.MethodPost {
 		h.mode(r.Header.Get("Mcp-Protocol-Version") >= stateless).ServeHTTP(w, r)
 		return
@@ -67,6 +98,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	msgs, batch, f := parse(body)
 	version := r.Header.Get("Mcp-Protocol-Version")
 	if f == nil {
+		f = unserved(front.listing(), msgs, batch)
+	}
+	if f == nil {
 		f = h.agree(r.Header, msgs, batch)
 	}
 	if f != nil {
@@ -75,7 +109,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
-	defer h.begin(r)()
+	from := &origin{ctx: r.Context(), caller: gateway.CallerOf(r.Context()), named: r.Header.Get(gateway.SessionHeader)}
+	if !batch {
+		from.msg = msgs[0]
+	}
+	header := h.origins.begin(from)
+	defer h.origins.end(header)
+	r.Header.Set(exchangeHeader, header)
 	h.mode(version >= stateless || msgs[0].version >= stateless).ServeHTTP(w, r)
 }
 
@@ -140,9 +180,13 @@ func mismatch(id []byte, why string) *fault {
 }
 
 func (h *handler) full() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	n := 0
-	for range h.server.sdk.Sessions() {
-		n++
+	for _, s := range h.fronts {
+		for range s.sdk.Sessions() {
+			n++
+		}
 	}
 	return n >= maxSessions
 }
@@ -166,35 +210,4 @@ func refuse(w http.ResponseWriter, f *fault, version string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	w.Write(f.answer())
-}
-
-// begin makes the request findable by the handlers of its calls, until the
-// function that it returns is called.
-func (h *handler) begin(r *http.Request) (end func()) {
-	key := rand.Text()
-	from := &origin{ctx: r.Context(), caller: gateway.CallerOf(r.Context()), named: r.Header.Get(gateway.SessionHeader)}
-	r.Header.Set(exchangeHeader, key)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.exchanges[key] = from
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.exchanges, key)
-	}
-}
-
-// origin finds the request of a call. Where there is none any more the client
-// has hung up.
-func (h *handler) origin(req *sdk.CallToolRequest) *origin {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if req.Extra != nil {
-		if from := h.exchanges[req.Extra.Header.Get(exchangeHeader)]; from != nil {
-			return from
-		}
-	}
-	over, cancel := context.WithCancel(h.ctx)
-	cancel()
-	return &origin{ctx: over}
 }

@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // The bounds of a line connection.
@@ -58,6 +60,10 @@ type lineConn struct {
 	closed chan struct{} //
 	close  sync.Once
 
+	serves  func() *listing // whoever makes it sets these, or it serves nothing
+	origins *origins
+	from    origin // of every request
+
 	queue   []jsonrpc.Message // of a batch; Read alone uses it
 	batches bool              // the client speaks a version that has them; Read alone uses it
 
@@ -83,12 +89,14 @@ type batch struct {
 
 // A place is where an answer goes: into a batch, or straight out.
 type place struct {
-	batch *batch // nil outside of a batch
-	at    int
+	batch  *batch // nil outside of a batch
+	at     int
+	origin string // of the request
 }
 
 func newLineConn(in io.Reader, out io.Writer, gone func()) *lineConn {
-	c := &lineConn{lines: make(chan line), gone: gone, closed: make(chan struct{}), out: out, inFlight: map[jsonrpc.ID]place{}}
+	nothing := &listing{caps: &sdk.ServerCapabilities{}}
+	c := &lineConn{serves: func() *listing { return nothing }, origins: newOrigins(context.Background()), from: origin{ctx: context.Background()}, lines: make(chan line), gone: gone, closed: make(chan struct{}), out: out, inFlight: map[jsonrpc.ID]place{}}
 	go c.readLines(bufio.NewReaderSize(in, 64<<10))
 	return c
 }
@@ -162,6 +170,9 @@ func (c *lineConn) take(data []byte) {
 	if f == nil && isBatch && !c.batches {
 		f = invalid(nil, "batches ended with protocol version 2025-03-26")
 	}
+	if f == nil {
+		f = unserved(c.serves(), msgs, isBatch)
+	}
 	var group *batch
 	if isBatch {
 		group = &batch{}
@@ -186,12 +197,28 @@ func (c *lineConn) take(data []byte) {
 		c.refuse(f)
 		return
 	}
-	for _, m := range msgs {
+	for i, m := range msgs {
 		if m.method == "initialize" {
 			c.batches = batches(m.wants)
 		}
+		if req, ok := queue[i].(*jsonrpc.Request); ok && req.IsCall() {
+			c.trace(req, m)
+		}
 	}
 	c.queue = append(c.queue, queue...)
+}
+
+// trace lets the handler of a request find where it comes from.
+func (c *lineConn) trace(req *jsonrpc.Request, m *message) {
+	from := c.from
+	from.msg = m
+	header := c.origins.begin(&from)
+	req.Extra = &sdk.RequestExtra{Header: http.Header{exchangeHeader: {header}}}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := c.inFlight[req.ID]
+	at.origin = header
+	c.inFlight[req.ID] = at
 }
 
 // begin notes requests as in flight, all or none.
@@ -211,7 +238,7 @@ func (c *lineConn) begin(ids []jsonrpc.ID, group *batch) *fault {
 		return f
 	}
 	for i, id := range ids {
-		c.inFlight[id] = place{group, i}
+		c.inFlight[id] = place{batch: group, at: i}
 	}
 	if group != nil {
 		group.left = len(ids)
@@ -233,7 +260,7 @@ func (c *lineConn) Write(_ context.Context, msg jsonrpc.Message) error {
 	if ok {
 		normalize(resp)
 	}
-	data, err := jsonrpc.EncodeMessage(msg)
+	data, err := encodeMessage(msg)
 	if err != nil {
 		return err
 	}
@@ -246,6 +273,20 @@ func (c *lineConn) Write(_ context.Context, msg jsonrpc.Message) error {
 	return c.writeLine(data)
 }
 
+// encodeMessage writes a message. A result is JSON on one line already, and is
+// not written anew.
+func encodeMessage(msg jsonrpc.Message) ([]byte, error) {
+	r, ok := msg.(*jsonrpc.Response)
+	if !ok || r.Error != nil || len(r.Result) == 0 {
+		return jsonrpc.EncodeMessage(msg)
+	}
+	id := encode(r.ID.Raw())
+	out := make([]byte, 0, len(r.Result)+len(id)+64)
+	out = append(append(out, `{"jsonrpc":"2.0","id":`...), id...)
+	out = append(append(out, `,"result":`...), r.Result...)
+	return append(out, '}'), nil
+}
+
 // collect returns what is to be sent now that the request of that id has its
 // answer: the answer, or its whole batch, or nil. The id is free before the
 // client can see the answer, and use it again. written must follow.
@@ -254,6 +295,7 @@ func (c *lineConn) collect(id jsonrpc.ID, answer []byte) []byte {
 	defer c.mu.Unlock()
 	to := c.inFlight[id]
 	delete(c.inFlight, id)
+	c.origins.end(to.origin)
 	c.writing++
 	b := to.batch
 	if b == nil {

@@ -2,8 +2,10 @@ package mcp
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/casemate/casemate"
@@ -23,6 +25,10 @@ type Options struct {
 	Version  string        // of Casemate, as clients see it
 	Progress time.Duration // between progress notifications of a call; 0 is 5 s
 	Log      *slog.Logger  // nil discards
+
+	// Session, of ServeStdio, is one that exists and is the client's own; it is
+	// not ended. "" begins one, and ends it with the client.
+	Session casemate.SessionID
 }
 
 func (o Options) withDefaults() Options {
@@ -38,37 +44,66 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// An origin is where a call came from.
-type origin struct {
-	ctx     context.Context // its end cancels the call
-	caller  gateway.Caller
-	session casemate.SessionID // of the transport; "" where a call without a name gets its own
-	named   string             // by the transport; "" where it named none
-}
-
-// A server is the SDK's server, with the tools of a router.
+// A server is the SDK's server in front of one router, as one caller sees it.
 type server struct {
 	Options
 	router   gateway.Router
 	sessions *gateway.Sessions
-	origin   func(*sdk.CallToolRequest) *origin
+	origins  *origins
+	common   *common // nil where each transport has its own session
 	sdk      *sdk.Server
-	have     map[casemate.ToolName]casemate.Digest
+	have     map[casemate.ToolName]casemate.Digest // sync alone uses it
+
+	mu         sync.Mutex
+	listed     *listing
+	convs      map[*sdk.ServerSession]*conversation
+	listeners  map[*listener]struct{}
+	subscribed map[subscription]int // how many listeners share each
+	owners     map[string]*owner    // of resources, by URI
+	parked     map[string]*running
 }
 
-func newServer(r gateway.Router, sessions *gateway.Sessions, o Options, from func(*sdk.CallToolRequest) *origin) *server {
-	s := &server{Options: o.withDefaults(), router: r, sessions: sessions, origin: from, have: map[casemate.ToolName]casemate.Digest{}}
-	s.sdk = sdk.NewServer(&sdk.Implementation{Name: "casemate", Version: s.Version}, &sdk.ServerOptions{
+func newServer(r gateway.Router, sessions *gateway.Sessions, o Options, from *origins) *server {
+	s := &server{Options: o.withDefaults(), router: r, sessions: sessions, origins: from,
+		have: map[casemate.ToolName]casemate.Digest{}, listed: &listing{caps: &sdk.ServerCapabilities{}},
+		convs: map[*sdk.ServerSession]*conversation{}, listeners: map[*listener]struct{}{},
+		owners: map[string]*owner{}, parked: map[string]*running{}, subscribed: map[subscription]int{}}
+	s.sdk = sdk.NewServer(s.implementation(), &sdk.ServerOptions{
 		Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{ListChanged: true}},
 		SetCacheable: func(_ context.Context, _ sdk.Request, c *sdk.Cacheable) { c.TTLMs, c.CacheScope = 0, "private" },
 	})
-	s.sdk.AddReceivingMiddleware(s.recover)
+	s.sdk.AddReceivingMiddleware(s.recover, s.receive)
+	s.sdk.AddSendingMiddleware(exchange)
 	return s
 }
 
-// follow keeps the tools of the SDK's server those of the router, until ctx
-// is done; the SDK tells clients of every change. The first reading is done
-// when it returns; done is closed when it has ended.
+// implementation is who the client is told it speaks to: Casemate, or the one
+// server that it is shown.
+func (s *server) implementation() *sdk.Implementation {
+	me := &sdk.Implementation{Name: "casemate", Version: s.Version}
+	v, ok := s.router.(*gateway.View)
+	if !ok || v.Server() == "" {
+		return me
+	}
+	for _, t := range v.Servers() {
+		var them sdk.Implementation
+		if json.Unmarshal(field(t.Run.MCP.Listed, "serverInfo"), &them) == nil && them.Name != "" {
+			return &them
+		}
+	}
+	return me
+}
+
+// listing is what the router offers now.
+func (s *server) listing() *listing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listed
+}
+
+// follow keeps what clients are told that of the router, until ctx is done;
+// they are told of every change. The first reading is done when it returns;
+// done is closed when it has ended.
 func (s *server) follow(ctx context.Context) (done <-chan struct{}) {
 	changed := s.router.Changed()
 	s.sync()
@@ -88,24 +123,39 @@ func (s *server) follow(ctx context.Context) (done <-chan struct{}) {
 	return ended
 }
 
+// sync reads the router. The SDK's server is told of the tools, although it
+// lists and calls none of a server's: it compares their headers, and tells
+// clients before 2026-07-28 of changes.
 func (s *server) sync() {
 	now := map[casemate.ToolName]casemate.Digest{}
-	for _, t := range s.router.Tools() {
-		now[t.Name] = t.Digest()
-		if s.have[t.Name] == now[t.Name] {
-			continue
+	next := list(s.router, func(t *casemate.Tool) error {
+		digest := t.Digest()
+		if s.have[t.Name] != digest {
+			if err := s.add(t); err != nil && t.Run.MCP == nil {
+				s.Log.Error("a tool is not offered by MCP", "tool", t.Name, "error", err)
+				return err
+			}
 		}
-		if err := s.add(t); err != nil {
-			s.Log.Error("a tool is not offered by MCP", "tool", t.Name, "error", err)
-			delete(now, t.Name)
-		}
+		now[t.Name] = digest
+		return nil
+	})
+	s.mu.Lock()
+	s.listed = next
+	s.owners = map[string]*owner{}
+	var told []*listener
+	for l := range s.listeners {
+		told = append(told, l)
 	}
+	s.mu.Unlock()
 	for name := range s.have {
 		if _, ok := now[name]; !ok {
 			s.sdk.RemoveTools(string(name))
 		}
 	}
 	s.have = now
+	for _, l := range told {
+		l.Notify("", "notifications/tools/list_changed", nil)
+	}
 }
 
 // add offers t. The SDK panics where it cannot offer a schema, as one with
@@ -116,7 +166,7 @@ func (s *server) add(t *casemate.Tool) (err error) {
 			err = fmt.Errorf("%v", x)
 		}
 	}()
-	s.sdk.AddTool(&sdk.Tool{Name: string(t.Name), Description: t.Description, InputSchema: t.Parameters}, s.call)
+	s.sdk.AddTool(sdkTool(t), s.call)
 	return nil
 }
 
@@ -134,9 +184,146 @@ func (s *server) recover(next sdk.MethodHandler) sdk.MethodHandler {
 	}
 }
 
-// call is the handler of every tool.
+// receive answers what the SDK would answer by its own types, or not at all.
+func (s *server) receive(next sdk.MethodHandler) sdk.MethodHandler {
+	return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
+		l := s.listing()
+		switch p := req.GetParams().(type) {
+		case *sdk.InitializeParams:
+			res, err := next(ctx, method, req)
+			if r, ok := res.(*sdk.InitializeResult); ok && err == nil {
+				r.Capabilities, r.Instructions = l.caps, l.instructions
+				s.converse(req, r.ProtocolVersion)
+			}
+			return res, err
+		case *sdk.InitializedParams:
+			res, err := next(ctx, method, req)
+			if c := s.conversation(req); c != nil && err == nil {
+				c.begin()
+			}
+			return res, err
+		case *sdk.ListToolsParams:
+			cursor := ""
+			if p != nil {
+				cursor = p.Cursor
+			}
+			page, err := l.page(cursor)
+			if err != nil {
+				return nil, err
+			}
+			return &rawResult{raw: page, modern: s.versionOf(req) >= stateless}, nil
+		case *sdk.CallToolParamsRaw:
+			t := l.byName[p.Name]
+			if t == nil || t.Run.MCP == nil {
+				return next(ctx, method, req)
+			}
+			return s.callServer(ctx, req, t, p)
+		case *sdk.SubscriptionsListenParams:
+			return s.listen(ctx, req, p)
+		}
+		switch {
+		case optional[method]:
+			return s.feature(ctx, method, req)
+		case method == "notifications/roots/list_changed":
+			if c := s.conversation(req); c != nil {
+				go s.rootsChanged(ctx, c)
+			}
+			return next(ctx, method, req)
+		}
+		res, err := next(ctx, method, req)
+		if r, ok := res.(*sdk.DiscoverResult); ok && err == nil {
+			r.Capabilities, r.Instructions = l.caps, l.instructions
+		}
+		return res, err
+	}
+}
+
+// converse begins the conversation of an initialize.
+func (s *server) converse(req sdk.Request, version string) {
+	ss, ok := req.GetSession().(*sdk.ServerSession)
+	if !ok {
+		return
+	}
+	from := s.origins.of(req)
+	c := &conversation{router: s.router, session: ss, caller: from.caller, version: version, out: newOutbox(context.Background()),
+		attached: map[casemate.SessionID]func(){}, called: map[string]bool{}}
+	if from.msg != nil {
+		c.caps = field(from.msg.params, "capabilities")
+	}
+	if from.session != "" {
+		c.use(from.session)
+	}
+	s.mu.Lock()
+	s.convs[ss] = c
+	s.mu.Unlock()
+	go func() {
+		ss.Wait() // an error is one of the connection
+		s.mu.Lock()
+		delete(s.convs, ss)
+		s.mu.Unlock()
+		c.end()
+	}()
+}
+
+// conversation is that of a request, nil where its client has none.
+func (s *server) conversation(req sdk.Request) *conversation {
+	ss, _ := req.GetSession().(*sdk.ServerSession)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.convs[ss]
+}
+
+// has says whether a session of MCP over HTTP is one of this server.
+func (s *server) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ss := range s.convs {
+		if ss.ID() == id {
+			return true
+		}
+	}
+	return false
+}
+
+// versionOf is what the client of a request speaks.
+func (s *server) versionOf(req sdk.Request) string {
+	if v, ok := metaOf(req)[sdk.MetaKeyProtocolVersion].(string); ok {
+		return v
+	}
+	if c := s.conversation(req); c != nil {
+		return c.version
+	}
+	return ""
+}
+
+func metaOf(req sdk.Request) map[string]any {
+	// A list without params has a nil pointer here, whose methods are not to be called.
+	switch p := req.GetParams().(type) {
+	case nil:
+		return nil
+	case *sdk.ListToolsParams:
+		if p == nil {
+			return nil
+		}
+	case *sdk.ListPromptsParams:
+		if p == nil {
+			return nil
+		}
+	case *sdk.ListResourcesParams:
+		if p == nil {
+			return nil
+		}
+	case *sdk.ListResourceTemplatesParams:
+		if p == nil {
+			return nil
+		}
+	}
+	return req.GetParams().GetMeta()
+}
+
+// call is the handler of every tool that is not a server's.
 func (s *server) call(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
-	from := s.origin(req)
+	from := s.origins.of(req)
 	if from.ctx.Err() != nil {
 		return failure(&casemate.ErrorJSON{Kind: casemate.Cancelled, Message: "the client is gone"}), nil
 	}
@@ -144,7 +331,7 @@ func (s *server) call(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallT
 	defer cancel()
 	defer context.AfterFunc(from.ctx, cancel)()
 
-	session, release, err := s.session(from, req.Params.Meta)
+	session, release, err := s.session(from, req.Params.Meta, false)
 	if err != nil {
 		return failure(casemate.JSON(err)), nil
 	}
@@ -160,9 +347,10 @@ func (s *server) call(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallT
 	return result(o, req.ProtocolVersion() >= stateless), nil
 }
 
-// session is the one that the call names, or that of its transport, or one of
-// its own.
-func (s *server) session(from *origin, meta sdk.Meta) (casemate.SessionID, func(), error) {
+// session is the one that the request names, or that of its transport. Where
+// there is neither, a request to an MCP server has that of its caller, and any
+// other one of its own.
+func (s *server) session(from *origin, meta sdk.Meta, server bool) (casemate.SessionID, func(), error) {
 	name := from.named
 	if v, ok := meta[sessionKey]; ok {
 		inner, isText := v.(string)
@@ -172,8 +360,12 @@ func (s *server) session(from *origin, meta sdk.Meta) (casemate.SessionID, func(
 		}
 		name = inner
 	}
-	if name == "" && from.session != "" {
+	switch {
+	case name == "" && from.session != "":
 		return from.session, func() {}, nil
+	case name == "" && server && s.common != nil:
+		id, release := s.common.use()
+		return id, release, nil
 	}
 	return s.sessions.Use(from.caller, name)
 }

@@ -18,7 +18,7 @@ const drainTime = time.Second
 // ServeStdio serves the client at the other end of in and out, until in ends,
 // or ctx is done, or out fails. Then it cancels what runs and returns within
 // two seconds. The client has one session, from the start to the end, and may
-// name others.
+// name others; with Options.Session that one is there before and stays.
 //
 // If in cannot be interrupted, a goroutine stays in its Read until in is
 // closed.
@@ -27,14 +27,18 @@ func ServeStdio(ctx context.Context, in io.Reader, out io.Writer, r gateway.Rout
 	defer cancel()
 	sessions := gateway.NewSessions(r, 0)
 	defer sessions.Close()
-	own := r.NewSession()
-	defer r.EndSession(own)
+	own := o.Session
+	if own == "" {
+		own = r.NewSession()
+		defer r.EndSession(own)
+	}
 
-	from := &origin{ctx: ctx, caller: "stdio", session: own}
-	s := newServer(r, sessions, o, func(*sdk.CallToolRequest) *origin { return from })
+	s := newServer(r, sessions, o, newOrigins(ctx))
 	defer func(done <-chan struct{}) { cancel(); <-done }(s.follow(ctx))
 
 	conn := newLineConn(in, out, cancel)
+	conn.serves = s.listing
+	conn.origins, conn.from = s.origins, origin{ctx: ctx, caller: "stdio", session: own}
 	ss, err := s.sdk.Connect(ctx, &lineTransport{conn}, nil)
 	if err != nil {
 		return err

@@ -1,0 +1,342 @@
+package mcp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/gateway"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// A sending is a message of a server's on its way to the client. The SDK has
+// no method to send one as it is: it is put into the context of another, and
+// the sending middleware exchanges them.
+type sending struct {
+	method string
+	params json.RawMessage
+	result json.RawMessage // of a request
+}
+
+type sendingKey struct{}
+
+// errSent keeps the SDK from taking the result of one request for another's.
+var errSent = errors.New("sent")
+
+// exchange is the sending middleware.
+func exchange(next sdk.MethodHandler) sdk.MethodHandler {
+	return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
+		x, ok := ctx.Value(sendingKey{}).(*sending)
+		if !ok {
+			return next(ctx, method, req)
+		}
+		ss, ok := req.GetSession().(*sdk.ServerSession)
+		if !ok {
+			return nil, errors.New("no session of a server")
+		}
+		res, err := next(ctx, x.method, &sdk.ServerRequest[*rawParams]{Session: ss, Params: &rawParams{raw: x.params}})
+		if err != nil || res == nil {
+			return nil, err
+		}
+		x.result = encode(res)
+		return nil, errSent
+	}
+}
+
+// A route is a way to a client: a session of MCP, and the request in whose
+// answer it is to be told, where there is one.
+type route struct {
+	session *sdk.ServerSession
+	ctx     context.Context // its values say which request; nil is none
+}
+
+// A ruled context ends with one context and has the values of another.
+type ruled struct {
+	context.Context
+	values context.Context
+}
+
+func (r ruled) Value(key any) any { return r.values.Value(key) }
+
+// with carries x to the client that r leads to.
+func (r route) with(ctx context.Context, x *sending) context.Context {
+	values := r.ctx
+	if values == nil {
+		values = context.Background()
+	}
+	return ruled{ctx, context.WithValue(values, sendingKey{}, x)}
+}
+
+// ask sends a request and waits for its answer.
+func (r route) ask(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
+	x := &sending{method: method, params: params}
+	if err := r.session.Ping(r.with(ctx, x), nil); err != nil && !errors.Is(err, errSent) {
+		return nil, err
+	}
+	if x.result == nil {
+		return nil, errors.New("the client answered nothing")
+	}
+	return x.result, nil
+}
+
+// tell sends a notification, and blocks while the client does not read.
+func (r route) tell(ctx context.Context, method string, params json.RawMessage) error {
+	return r.session.NotifyProgress(r.with(ctx, &sending{method: method, params: params}), &sdk.ProgressNotificationParams{})
+}
+
+// maxNotes is how many notifications may wait for a client that does not read.
+const maxNotes = 256
+
+// A note is a notification that waits to be sent.
+type note struct {
+	to     route
+	method string
+	params json.RawMessage
+}
+
+// An outbox sends notifications one after another, so that nobody waits for a
+// client that does not read. Its methods may be used from any goroutine.
+type outbox struct {
+	ended chan struct{}
+
+	mu     sync.Mutex
+	notes  chan note
+	closed bool
+}
+
+// newOutbox makes one that sends until flush, or ctx is done.
+func newOutbox(ctx context.Context) *outbox {
+	b := &outbox{ended: make(chan struct{}), notes: make(chan note, maxNotes)}
+	go func() {
+		defer close(b.ended)
+		for n := range b.notes {
+			if ctx.Err() == nil {
+				n.to.tell(ctx, n.method, n.params) // an error is a client that is gone, or has no stream open
+			}
+		}
+	}()
+	return b
+}
+
+// put adds a note; where too many wait it is lost.
+func (b *outbox) put(n note) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	select {
+	case b.notes <- n:
+	default:
+	}
+}
+
+// flush takes no more, and returns when everything is sent or ctx is done.
+func (b *outbox) flush(ctx context.Context) {
+	b.mu.Lock()
+	if !b.closed {
+		b.closed = true
+		close(b.notes)
+	}
+	b.mu.Unlock()
+	select {
+	case <-b.ended:
+	case <-ctx.Done():
+	}
+}
+
+// A peer is the client of one request, as its MCP server sees it.
+type peer struct {
+	server   string // whose progress replaces ours
+	version  string
+	caps     json.RawMessage
+	out      *outbox
+	told     func() // called when the server tells of progress
+	canAsk   func(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error)
+	current  func() (to route, token json.RawMessage, ok bool) // of the request that waits
+	logLevel string                                            // of a modern request; "" is no wish for logging
+}
+
+var _ casemate.Client = (*peer)(nil)
+
+// Capabilities are those that the client declared.
+func (p *peer) Capabilities() json.RawMessage { return p.caps }
+
+// Version is that of the protocol which the client speaks.
+func (p *peer) Version() string { return p.version }
+
+// Ask asks the client.
+func (p *peer) Ask(ctx context.Context, _, method string, params json.RawMessage) (json.RawMessage, error) {
+	return p.canAsk(ctx, method, params)
+}
+
+// Notify tells the client, in the stream of its request.
+func (p *peer) Notify(_, method string, params json.RawMessage) {
+	to, token, ok := p.current()
+	if !ok {
+		return
+	}
+	switch method {
+	case "notifications/progress":
+		ms, err := members(params)
+		if token == nil || err != nil {
+			return
+		}
+		p.told()
+		params = compose(with(ms, "progressToken", token))
+	case "notifications/message":
+		if p.version >= stateless && !logged(p.logLevel, text(field(params, "level"))) {
+			return
+		}
+	default:
+		if p.version >= stateless {
+			return // such a client hears of changes by subscriptions/listen alone
+		}
+	}
+	p.out.put(note{to, method, params})
+}
+
+// levels are those of logging, least severe first.
+var levels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
+
+// logged says whether a client that wants a level hears of one.
+func logged(wants, level string) bool {
+	if wants == "" {
+		return false
+	}
+	for _, l := range levels {
+		if l == wants {
+			return true
+		}
+		if l == level {
+			return false
+		}
+	}
+	return false
+}
+
+// A conversation is one session of MCP that began with initialize. The MCP
+// servers of the Casemate sessions that it uses may speak to its client.
+type conversation struct {
+	router  gateway.Router
+	session *sdk.ServerSession
+	caller  gateway.Caller
+	version string
+	caps    json.RawMessage
+	out     *outbox
+
+	mu       sync.Mutex
+	ready    bool // the client has said notifications/initialized
+	over     bool
+	attached map[casemate.SessionID]func() // detaches; nil until ready
+	called   map[string]bool               // servers that were asked for something
+	requests []route                       // that run, oldest first
+}
+
+// maxAttached is how many Casemate sessions may speak to one client.
+const maxAttached = 64
+
+// use notes that a request uses a session of Casemate.
+func (c *conversation) use(id casemate.SessionID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.attached[id]; ok || c.over || len(c.attached) >= maxAttached {
+		return
+	}
+	c.attached[id] = nil
+	if c.ready {
+		c.attached[id] = c.router.Attach(id, c)
+	}
+}
+
+// leave ends what use began: the session is no more.
+func (c *conversation) leave(id casemate.SessionID) {
+	c.mu.Lock()
+	detach := c.attached[id]
+	delete(c.attached, id)
+	c.mu.Unlock()
+	if detach != nil {
+		detach()
+	}
+}
+
+// begin lets servers speak to the client.
+func (c *conversation) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ready || c.over {
+		return
+	}
+	c.ready = true
+	for id := range c.attached {
+		c.attached[id] = c.router.Attach(id, c)
+	}
+}
+
+// end is called once, when the client is gone.
+func (c *conversation) end() {
+	c.mu.Lock()
+	c.over = true
+	all := c.attached
+	c.attached = nil
+	c.mu.Unlock()
+	for _, detach := range all {
+		if detach != nil {
+			detach()
+		}
+	}
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	c.out.flush(done)
+}
+
+// request notes that a request runs, until the function that it returns.
+func (c *conversation) request(r route, server string) (over func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.called[server] = true
+	c.requests = append(c.requests, r)
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for i := range c.requests {
+			if c.requests[i].ctx == r.ctx {
+				c.requests = append(c.requests[:i:i], c.requests[i+1:]...)
+				return
+			}
+		}
+	}
+}
+
+// route is the way for what belongs to no request: over HTTP the stream of a
+// request that runs is open for certain, and the one of the session may not be.
+func (c *conversation) route() route {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.requests); n > 0 {
+		return c.requests[n-1]
+	}
+	return route{session: c.session}
+}
+
+// Capabilities are those that the client declared.
+func (c *conversation) Capabilities() json.RawMessage { return c.caps }
+
+// Version is that of the protocol which the client speaks.
+func (c *conversation) Version() string { return c.version }
+
+// Ask asks the client outside of a request.
+func (c *conversation) Ask(ctx context.Context, _, method string, params json.RawMessage) (json.RawMessage, error) {
+	return c.route().ask(ctx, method, params)
+}
+
+// Notify tells the client.
+func (c *conversation) Notify(_, method string, params json.RawMessage) {
+	to := route{session: c.session}
+	if method == "notifications/message" {
+		to = c.route()
+	}
+	c.out.put(note{to, method, params})
+}
