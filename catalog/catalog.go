@@ -36,6 +36,7 @@ type Config struct {
 	Warnings []string // what is stated and not enforced yet
 
 	state    string // Options.State
+	operator bool   // Options.Operator
 	pins     map[casemate.ToolName]casemate.Digest
 	refs     []string // files of Dir that tools run
 	resolved bool

@@ -72,7 +72,7 @@ func (c *Config) WriteLock() error {
 // UpdateLock reads the lock, changes it and writes it, whole or not at all,
 // while no other Casemate of this user does so; c has the change at once. The
 // lock lies beside the file, or, where that folder cannot be written, in the
-// folder of state.
+// folder of state; see readLocks.
 func (c *Config) UpdateLock(change func(*Lock) error) error { return c.update(false, change) }
 
 func (c *Config) update(replaces bool, change func(*Lock) error) error {
@@ -89,19 +89,41 @@ func (c *Config) update(replaces bool, change func(*Lock) error) error {
 		return err
 	}
 	l.Version = 1
-	j, err := encodeLock(l)
-	if err != nil {
-		return lockError(err, c.Dir)
-	}
-	err = replace(c.LockFile(), j, 0o644)
-	if file := c.stateLock(); file != "" && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)) {
-		err = replace(file, j, 0o600)
-	}
-	if err != nil {
+	if err := c.writeLocks(l); err != nil {
 		return lockError(err, c.Dir)
 	}
 	c.adopt(l)
 	return nil
+}
+
+// writeLocks writes l to where readLocks reads it from.
+func (c *Config) writeLocks(l Lock) error {
+	beside, file := l, c.stateLock()
+	if !c.operator && file != "" {
+		theirs, _ := c.readLock(c.LockFile()) // what cannot be read is replaced
+		beside.Servers, beside.Wrapped = theirs.Servers, theirs.Wrapped
+		if err := writeLock(file, Lock{Version: 1, Servers: l.Servers, Wrapped: l.Wrapped}, 0o600); err != nil {
+			return err
+		}
+		if was, err := encodeLock(theirs); err == nil {
+			if is, err := encodeLock(beside); err == nil && bytes.Equal(was, is) || theirs.Version == 0 && beside.Tools == nil && len(beside.Packages) == 0 {
+				return nil
+			}
+		}
+	}
+	err := writeLock(c.LockFile(), beside, 0o644)
+	if file != "" && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)) {
+		err = writeLock(file, l, 0o600)
+	}
+	return err
+}
+
+func writeLock(file string, l Lock, mode fs.FileMode) error {
+	j, err := encodeLock(l)
+	if err != nil {
+		return err
+	}
+	return replace(file, j, mode)
 }
 
 func lockError(err error, dir string) error {
@@ -161,7 +183,9 @@ func (c *Config) deniedLock(tool casemate.ToolName, why string) error {
 }
 
 // readLocks reads the lock beside the file and that in the folder of state,
-// which says what the former does not.
+// which says what the former does not. Of a configuration that merely lies in a
+// folder, what was approved is in the latter alone: a repository approves
+// nothing for whoever has it.
 func (c *Config) readLocks() (Lock, error) {
 	l, err := c.readLock(c.LockFile())
 	if err != nil {
@@ -170,6 +194,9 @@ func (c *Config) readLocks() (Lock, error) {
 	file := c.stateLock()
 	if file == "" {
 		return l, nil
+	}
+	if !c.operator {
+		l.Servers, l.Wrapped = nil, nil
 	}
 	more, err := c.readLock(file)
 	if err != nil {

@@ -357,6 +357,40 @@ func TestListingsInTheLock(t *testing.T) {
 	}
 }
 
+// TestARepositoryApprovesNothing: what lies beside a configuration that merely
+// lies in a folder is not taken for the user's approval.
+func TestARepositoryApprovesNothing(t *testing.T) {
+	stranger := func(o *Options) { o.Operator = false }
+	c := loadServers(t, "version: 1\ntools:\n  - name: a\n    mcp: {command: [a]}\n", stranger)
+	approve(t, c, "a", listedTool("mine"))
+	if _, err := os.Lstat(c.LockFile()); err == nil {
+		t.Error("an approval of the user's was written into the folder")
+	}
+	if err := c.WriteLock(); err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := NewListing([]string{"a"}, lists(listedTool("theirs")))
+	if err == nil {
+		err = writeLock(c.LockFile(), Lock{Version: 1, Tools: c.pins, Servers: map[string]Listing{"a": theirs}}, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = reload(t, c.Dir, stranger)
+	if got := names(c); !slices.Equal(got, []string{"mine"}) {
+		t.Errorf("tools %v", got)
+	}
+	if err := c.WriteLock(); err != nil { // which keeps what others approved, for others
+		t.Fatal(err)
+	}
+	if l, err := c.readLock(c.LockFile()); err != nil || !reflect.DeepEqual(l.Servers["a"], theirs) || l.Tools["a"] == "" {
+		t.Errorf("beside the file: %+v, %v", l, err)
+	}
+	if named := reload(t, c.Dir); !slices.Equal(names(named), []string{"theirs"}) {
+		t.Errorf("named by its operator: %v", names(named))
+	}
+}
+
 func TestProfilesByName(t *testing.T) {
 	c := loadServers(t, "version: 1\nprofiles:\n  plain: {memory: 32MiB}\n  timed: {timeout: 5s}\n  keyed: {env: [UNSET_X]}\n  strong: {isolation: gvisor}\ntools: []\n")
 	if p := c.Profiles["plain"]; p.Memory != 32<<20 || p.Timed || p.Unsupported != nil {

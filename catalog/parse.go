@@ -26,7 +26,7 @@ func Parse(name string, src []byte, opt Options) (*Config, error) {
 		return nil, &casemate.Error{Op: "load", Kind: casemate.Invalid, Err: err}
 	}
 	c := &Config{File: name, Dir: filepath.Dir(name), Source: bytes.Clone(src), source: digest(src),
-		state: opt.State, resolved: opt.ResolveMounts, pins: map[casemate.ToolName]casemate.Digest{}, Profiles: map[string]NamedProfile{}}
+		state: opt.State, operator: opt.Operator, resolved: opt.ResolveMounts, pins: map[casemate.ToolName]casemate.Digest{}, Profiles: map[string]NamedProfile{}}
 	b := &builder{problems: &problems{file: baseName(name)}, opt: opt, config: c,
 		profiles: map[string]*profile{}, written: map[string]*yaml.Node{}, named: map[casemate.ToolName]*yaml.Node{}, contents: map[string]casemate.Digest{}}
 	if root := read(b.problems, src); root != nil {
