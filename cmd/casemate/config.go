@@ -181,7 +181,7 @@ func (a *app) compiled(ctx context.Context, l *loaded, init string, tools []*cas
 	if err := os.MkdirAll(out.plan.Host.Store, 0o700); err != nil {
 		return nil, &casemate.Error{Op: "state", Kind: casemate.Internal, Err: err}
 	}
-	in := &interpreters{finder: finder{env: os.Getenv}, cache: filepath.Join(l.state, "interpreters.json"), ask: a.question(init, l)}
+	in := &interpreters{finder: finder{env: os.Getenv}, cache: filepath.Join(l.state, "interpreters.json"), ask: a.question(init, l), prepare: a.preparer(init, l), dir: l.Dir}
 	in.finder.home, _ = os.UserHomeDir()
 	for _, t := range slices.Concat(l.Tools, l.Servers) {
 		for _, m := range t.Security.Filesystem {
@@ -218,6 +218,7 @@ func (a *app) compiled(ctx context.Context, l *loaded, init string, tools []*cas
 func (r *interpreters) guest(ctx context.Context, t *casemate.Tool, pinned []string) (plan.Guest, error) {
 	with := *t
 	var folders []string
+	var ran resolved
 	var err error
 	switch {
 	case t.Run.Python != nil:
@@ -228,8 +229,8 @@ func (r *interpreters) guest(ctx context.Context, t *casemate.Tool, pinned []str
 		s := *t.Run.Node
 		s.Interpreter, folders, err = r.script(ctx, "node", s.Interpreter)
 		with.Run.Node = &s
-	case t.Run.MCP != nil:
-		folders, err = r.server(ctx, &with)
+	case t.Run.MCP != nil || t.Run.Exec != nil && t.Name == execName:
+		ran, err = r.started(ctx, t)
 	}
 	if err != nil {
 		if e, ok := errors.AsType[*casemate.Error](err); ok {
@@ -237,10 +238,11 @@ func (r *interpreters) guest(ctx context.Context, t *casemate.Tool, pinned []str
 		}
 		return plan.Guest{}, err
 	}
-	g, err := process.Compile(&with, process.Options{Pinned: pinned, Prefixes: folders})
+	g, err := process.Compile(&with, process.Options{Pinned: pinned, Prefixes: folders, Command: ran.Argv, Mounts: ran.beside(t.Security.Filesystem)})
 	if err != nil {
 		return plan.Guest{}, err
 	}
+	g.Env = ran.environ(g.Env)
 	// The router asks by the digest of what was trusted; which program that
 	// means here is the plan's business.
 	g.Digest = string(t.Guest())

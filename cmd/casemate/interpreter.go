@@ -32,6 +32,9 @@ type interpreters struct {
 	writable []string // host paths of every write grant of the configuration
 	cache    string   // file
 	ask      func(ctx context.Context, language string, i interpreter) (said, error)
+	prepare  func(ctx context.Context, p preparation) (tree string, err error)
+	dir      string              // of the configuration: a server's relative path begins there
+	known    map[string]answered // what command returned
 }
 
 // said is what an interpreter says of itself; hostile until checked.
@@ -49,7 +52,7 @@ print(json.dumps({"version": sys.version.split()[0], "paths": [sys.prefix, sys.b
 
 var names = map[string][]string{"python": {"python3", "python"}, "node": {"node", "nodejs"}}
 
-var packages = map[string]string{"python": "python3", "node": "nodejs"}
+var systemPackages = map[string]string{"python": "python3", "node": "nodejs"}
 
 // systemFolders are in every sandbox, read-only.
 var systemFolders = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}
@@ -64,7 +67,7 @@ func (r *interpreters) resolve(ctx context.Context, language, configured string)
 	name := fmt.Sprintf("name one by run: {%s: {interpreter: /path}}", language)
 	path, err := r.candidate(language, configured)
 	if err != nil {
-		return fail(err, fmt.Sprintf("apt install %s (or your system's package of it), or %s", packages[language], name))
+		return fail(err, fmt.Sprintf("apt install %s (or your system's package of it), or %s", systemPackages[language], name))
 	}
 	i, err := r.place(path)
 	if err != nil {
@@ -161,19 +164,19 @@ func (r *interpreters) home(p string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if r.wide(f) {
+		return "", fmt.Errorf("interpreter %s would need the whole of %s", p, f)
+	}
+	return f, nil
+}
+
+// homes are folders that hold what is not a program's.
+func (r *interpreters) homes() []string {
 	homes := []string{"/home", "/root", "/etc", "/var", "/tmp", "/run", "/proc", "/sys", "/dev"}
 	if h, err := filepath.EvalSymlinks(r.finder.home); err == nil {
 		homes = append(homes, h)
 	}
-	for _, h := range homes {
-		if within([]string{f}, h) {
-			return "", fmt.Errorf("interpreter %s would need the whole of %s", p, f)
-		}
-	}
-	if strings.Count(f, "/") < 2 {
-		return "", fmt.Errorf("interpreter %s would need the whole of %s", p, f)
-	}
-	return f, nil
+	return homes
 }
 
 // check says what is wrong with the answer of i.

@@ -57,8 +57,47 @@ func (f finder) find(names ...string) (string, error) {
 // errNext says that a shim stands for what comes later on PATH.
 var errNext = errors.New("the shim names the system's own")
 
-// follow returns what the file p on PATH stands for.
+// locate is find for a program of any kind, which may be a script too.
+func (f finder) locate(name string) (string, error) {
+	var why []string
+	for _, dir := range filepath.SplitList(f.env("PATH")) {
+		p := filepath.Join(dir, name)
+		if !filepath.IsAbs(dir) || !executable(p) {
+			continue
+		}
+		real, err := f.stand(p, name)
+		if err == nil {
+			return real, nil
+		}
+		if !errors.Is(err, errNext) {
+			why = append(why, err.Error())
+		}
+	}
+	if len(why) > 0 {
+		return "", fmt.Errorf("%s: %s: %w", name, strings.Join(why, "; "), os.ErrNotExist)
+	}
+	return "", fmt.Errorf("%s is not found on PATH: %w", name, os.ErrNotExist)
+}
+
+// follow returns the program that the file p on PATH stands for.
 func (f finder) follow(p, name string) (string, error) {
+	p, err := f.stand(p, name)
+	if err != nil {
+		return "", err
+	}
+	b, err := head(p, 4)
+	if err != nil {
+		return "", err
+	}
+	if string(b) != "\x7fELF" {
+		return "", fmt.Errorf("%s is a script or a wrapper of a kind that is not known", p)
+	}
+	return p, nil
+}
+
+// stand returns the file that the file p on PATH stands for: itself, or what
+// a shim chooses. The folder that holds it has no link in its path.
+func (f finder) stand(p, name string) (string, error) {
 	dir, err := filepath.EvalSymlinks(filepath.Dir(p))
 	if err != nil {
 		return "", err
@@ -85,15 +124,7 @@ func (f finder) follow(p, name string) (string, error) {
 			return f.pyenv(dir, name, "NODENV")
 		}
 	}
-	p = filepath.Join(dir, filepath.Base(p))
-	b, err := head(real, 4)
-	if err != nil {
-		return "", err
-	}
-	if string(b) != "\x7fELF" {
-		return "", fmt.Errorf("%s is a script or a wrapper of a kind that is not known", p)
-	}
-	return p, nil
+	return filepath.Join(dir, filepath.Base(p)), nil
 }
 
 // pyenv applies the rules of pyenv and nodenv, but for files of the working
@@ -131,9 +162,12 @@ func (f finder) pyenv(shims, name, prefix string) (string, error) {
 // folder: $ASDF_PYTHON_VERSION, else the user's own .tool-versions or mise
 // configuration, else the versions that the shim names or that are installed.
 func (f finder) asdf(root, name, prefix string, shim []byte) (string, error) {
-	plugins := []string{"python"}
-	if strings.HasPrefix(name, "node") {
-		plugins = []string{"nodejs", "node"}
+	plugins := []string{"python", "nodejs", "node"}
+	switch {
+	case strings.HasPrefix(name, "python"):
+		plugins = plugins[:1]
+	case strings.HasPrefix(name, "node"):
+		plugins = plugins[1:]
 	}
 	for _, plugin := range plugins {
 		installs := filepath.Join(root, "installs", plugin)
