@@ -1,6 +1,9 @@
 package wrap
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // program is what a wrapped entry starts, by its last name.
 const program = "casemate"
@@ -47,10 +50,13 @@ func (d *Document) checked(path string, src []byte) (*Document, error) {
 	return next, nil
 }
 
+// plainWord is a bare word of YAML that stands in brackets as well.
+var plainWord = regexp.MustCompile(`^[A-Za-z_./][A-Za-z0-9_./@+-]*$`)
+
 // raw is a string as it is written, where it can stand in a list as well.
 func (d *Document) raw(n *node) string {
 	s := string(d.src[n.start:n.end])
-	if s[0] == '"' || s[0] == '\'' {
+	if s[0] == '"' || s[0] == '\'' || plainWord.MatchString(s) {
 		return s
 	}
 	return quote(n.text)
