@@ -152,8 +152,12 @@ func spec(t *tool, key casemate.Digest) casemate.Spec {
 
 // park is the pool's start function; see start.
 func (r *Router) park(ctx context.Context, want *casemate.Tool) (casemate.Sandbox, error) {
+	name := want.Name
+	if want.Run.MCP != nil && want.Run.MCP.Tool == "" {
+		name = serverName(name)
+	}
 	r.mu.Lock()
-	t := r.tools[want.Name]
+	t := r.tools[name]
 	r.mu.Unlock()
 	if t == nil || t.Tool != want {
 		return nil, &casemate.Error{Op: "park", Tool: want.Name, Kind: casemate.Gone, Err: errors.New("the tool was changed before it could start"), Fix: "call it again, after another look at the list of tools"}
