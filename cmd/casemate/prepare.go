@@ -1,0 +1,465 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/catalog"
+	"github.com/casemate/casemate/catalog/packages"
+	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/store"
+	"github.com/casemate/casemate/pool"
+	"github.com/casemate/casemate/sandbox/process"
+)
+
+// A package of a registry is installed once, by a sandbox that holds the
+// installer, the operator's registry settings and an empty folder, with no
+// script of the package run and no source built. What came is hashed, locked
+// and kept in the store (package store), and from then on it runs offline and
+// read-only. This one step has the network of the host.
+
+// packageFolder is where a package lies in the sandbox that runs it.
+const packageFolder = "/opt/package"
+
+// A preparation is one package that has to be in the store.
+type preparation struct {
+	key     string // in the lock
+	request *packages.Request
+	runtime resolved // that installs it, without arguments: npm, or an interpreter of Python
+}
+
+// packaged resolves a command that runs a package: it is in the store, as the
+// lock has it, when this returns.
+func (r *interpreters) packaged(ctx context.Context, q *packages.Request, dir string) (resolved, error) {
+	if r.prepare == nil {
+		return resolved{}, invalid("command", "name the program itself", "%s is not prepared by this command", q.Key())
+	}
+	p := preparation{request: q}
+	var runs resolved // node, or python
+	var err error
+	if q.Registry == packages.NPM {
+		runs, p.runtime, err = r.forNPM(ctx)
+		p.key = fmt.Sprintf("%s %s/%s", q.Key(), runtime.GOOS, runtime.GOARCH)
+	} else {
+		runs, err = r.forPython(ctx, q.Python)
+		p.runtime = runs
+		if err == nil {
+			p.key = fmt.Sprintf("%s %s/%s %s", q.Key(), runtime.GOOS, runtime.GOARCH, abi(runs.Argv[0]))
+		}
+	}
+	if err != nil {
+		return resolved{}, err
+	}
+	tree, err := r.prepare(ctx, p)
+	if err != nil {
+		return resolved{}, err
+	}
+	return r.fromTree(ctx, q, tree, runs, dir)
+}
+
+// forNPM finds node and npm.
+func (r *interpreters) forNPM(ctx context.Context) (node, npm resolved, err error) {
+	if node, err = r.program(ctx, "node", "", 0); err == nil {
+		npm, err = r.program(ctx, "npm", "", 0)
+	}
+	return node, npm, needs(err, "install Node.js with npm (https://nodejs.org, or apt install nodejs npm), and make sure that both are on PATH")
+}
+
+// forPython finds the interpreter that --python names, or the first on PATH.
+func (r *interpreters) forPython(ctx context.Context, python string) (out resolved, err error) {
+	names := names["python"]
+	switch {
+	case strings.Contains(python, "/"):
+		names = []string{python}
+	case pythonName.MatchString(python):
+		names = []string{python}
+	case pythonName.MatchString("python" + python):
+		names = []string{"python" + python}
+	case python != "":
+		return resolved{}, invalid("command", "a version such as 3.12, or a path", "--python %.100q is not understood", python)
+	}
+	for _, n := range names {
+		if out, err = r.program(ctx, n, "", 0); err == nil {
+			break
+		}
+	}
+	if err == nil && language(out.Argv[0]) != "python" {
+		err = invalid("command", "a version such as 3.12, or a path", "%s is no interpreter of Python", out.Argv[0])
+	}
+	return out, needs(err, "install Python 3 with pip (apt install python3-pip python3-venv), and make sure that it is on PATH")
+}
+
+// needs says how to get what is not there.
+func needs(err error, fix string) error {
+	if e, ok := errors.AsType[*casemate.Error](err); ok && errors.Is(err, fs.ErrNotExist) {
+		e.Fix = fix
+	}
+	return err
+}
+
+// abi names the version of Python for which packages are installed: that of
+// the file's own name, or else the file.
+func abi(python string) string {
+	real, err := filepath.EvalSymlinks(python)
+	if err == nil && strings.HasPrefix(filepath.Base(real), "python3.") {
+		return filepath.Base(real)
+	}
+	return python
+}
+
+// fromTree says how the program of a prepared package is run.
+func (r *interpreters) fromTree(ctx context.Context, q *packages.Request, tree string, runs resolved, dir string) (resolved, error) {
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		return resolved{}, &casemate.Error{Op: "prepare", Kind: casemate.Internal, Err: err}
+	}
+	defer root.Close()
+	at, err := q.Find(root.FS())
+	if err != nil {
+		return resolved{}, err
+	}
+	out := resolved{Argv: slices.Clone(runs.Argv), Mounts: slices.Clone(runs.Mounts), Path: append([]string{packageFolder + "/bin"}, runs.Path...),
+		Env: map[string]string{"PYTHONPATH": packageFolder}}
+	lang := "python"
+	if q.Registry == packages.NPM {
+		lang = "node"
+		out.Env, out.Path[0] = nil, packageFolder+"/node_modules/.bin"
+		if own := q.Node(); own != "" {
+			out = resolved{Argv: []string{path.Join(packageFolder, own)}, Path: []string{path.Join(packageFolder, path.Dir(own)), out.Path[0]}}
+		}
+	}
+	out.Mounts = append(out.Mounts, plan.Mount{Source: tree, At: packageFolder, Execute: true, Prefix: true})
+	args := slices.Clone(q.Args)
+	if at == "" { // the interpreter itself
+		if err := r.given(&out, lang, args, dir); err != nil {
+			return resolved{}, err
+		}
+		out.Argv = append(out.Argv, args...)
+		return out, nil
+	}
+	b, err := store.Head(tree, at, 1<<10)
+	if err != nil {
+		return resolved{}, &casemate.Error{Op: "prepare", Kind: casemate.Denied, Err: err, Fix: "name another version of " + q.Key()}
+	}
+	in := path.Join(packageFolder, at)
+	switch interpreter, flags, err := interpreterOf(b); {
+	case bytes.HasPrefix(b, []byte("\x7fELF")):
+		out.Argv = []string{in}
+	case lang == "node" && (err != nil || language(interpreter) == "node"):
+		out.Argv = append(append(out.Argv, flags...), in)
+	case err == nil && language(interpreter) == "python":
+		if lang != "python" {
+			return resolved{}, invalid("command", "install it, and name its program", "%s of %s is a program of Python", at, q.Key())
+		}
+		out.Argv = append(append(out.Argv, flags...), in)
+	case err == nil && within(systemFolders, interpreter):
+		out.Argv = append(append([]string{interpreter}, flags...), in)
+	default:
+		return resolved{}, invalid("command", "name another program of it", "%s of %s is no program", at, q.Key())
+	}
+	out.Argv = append(out.Argv, args...)
+	return out, nil
+}
+
+func interpreterOf(b []byte) (string, []string, error) {
+	if !bytes.HasPrefix(b, []byte("#!")) {
+		return "", nil, errors.New("it does not begin with #!")
+	}
+	return shebang(b)
+}
+
+// Bounds of one installation. What it writes stays in memory until it is
+// handed over; npm alone needs about 1 GiB.
+const (
+	prepareMemory = 6 << 30
+	prepareDisk   = 4 << 30
+	prepareTime   = 15 * time.Minute
+)
+
+// The installers. They write below /tmp, and hand over one archive: the folder
+// tree, and meta with what the installer says of it. $@ is the installer and,
+// after "--", the packages.
+const (
+	npmInstall = `set -e
+mkdir -p /tmp/p/tree /tmp/p/meta
+"$@" >&2
+cp /tmp/p/tree/package-lock.json /tmp/p/meta/report.json
+rm -rf /tmp/npm
+tar -cf /stage/package.tar -C /tmp/p tree meta`
+
+	// The compiled forms hold no time, so that one package is one digest.
+	pipInstall = `set -e
+mkdir -p /tmp/p/tree /tmp/p/meta
+"$@" >&2
+"$1" -I -m compileall -q --invalidation-mode unchecked-hash -s /tmp/p/tree -p ` + packageFolder + ` /tmp/p/tree >/dev/null 2>&1 || true
+tar -cf /stage/package.tar -C /tmp/p tree meta`
+)
+
+// installer is the command that installs what is asked for.
+func (p preparation) installer() []string {
+	script := pipInstall
+	args := []string{"-I", "-m", "pip", "install", "--only-binary=:all:", "--target=/tmp/p/tree", "--report=/tmp/p/meta/report.json",
+		"--no-compile", "--no-cache-dir", "--no-input", "--no-warn-script-location", "--disable-pip-version-check", "--progress-bar=off", "--quiet"}
+	if p.request.Registry == packages.NPM {
+		script = npmInstall
+		args = []string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--package-lock", "--save", "--omit=dev",
+			"--install-links=false", "--loglevel=error", "--cache=/tmp/npm", "--prefix=/tmp/p/tree"}
+	}
+	out := append([]string{"/bin/sh", "-c", script, "sh"}, p.runtime.Argv...)
+	out = append(append(out, args...), "--")
+	for _, s := range p.request.Specs {
+		out = append(out, s.Installed().String(p.request.Registry))
+	}
+	return out
+}
+
+// preparer returns the function that has a package in the store.
+func (a *app) preparer(init string, l *loaded) func(context.Context, preparation) (string, error) {
+	return func(ctx context.Context, p preparation) (string, error) {
+		internal := func(err error) (string, error) {
+			return "", &casemate.Error{Op: "prepare", Kind: casemate.Internal, Err: err, Fix: "make room and rights in " + l.state}
+		}
+		s, err := store.Open(filepath.Join(l.state, "store", "packages"))
+		if err != nil {
+			return internal(err)
+		}
+		locked, have, err := lockedPackage(l, p.key)
+		if err != nil {
+			return "", err
+		}
+		if have {
+			switch err := s.Verify(string(locked.Digest)); {
+			case err == nil:
+				return s.Path(string(locked.Digest)), nil
+			case !errors.Is(err, fs.ErrNotExist):
+				return "", &casemate.Error{Op: "prepare", Kind: casemate.Denied, Err: fmt.Errorf("%s: %w", p.key, err),
+					Fix: "see who can write in " + filepath.Dir(s.Path(string(locked.Digest))) + "; then remove that folder: it is prepared again, and must be what is locked"}
+			}
+		}
+		unlock, err := s.Lock(ctx.Done())
+		if err != nil {
+			return internal(err)
+		}
+		defer unlock()
+		if have, tree := again(s, l, p.key); have {
+			return tree, nil // another process did it meanwhile
+		}
+		return a.install(ctx, init, l, s, p, locked, have)
+	}
+}
+
+// again says whether another process prepared the package while this one
+// waited.
+func again(s *store.Store, l *loaded, key string) (bool, string) {
+	var found string
+	l.UpdateLock(func(lock *catalog.Lock) error {
+		var p packages.Package
+		if json.Unmarshal(lock.Packages[key], &p) == nil && s.Verify(string(p.Digest)) == nil {
+			found = s.Path(string(p.Digest))
+		}
+		return errUnchanged
+	})
+	return found != "", found
+}
+
+var errUnchanged = errors.New("nothing to change")
+
+// lockedPackage returns what the lock has of a package.
+func lockedPackage(l *loaded, key string) (p packages.Package, have bool, err error) {
+	b, have := l.Lock().Packages[key]
+	if !have {
+		return p, false, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return p, false, &casemate.Error{Op: "lock", Kind: casemate.Denied, Err: fmt.Errorf("packages: %s: %w", key, err), Fix: "remove the entry from " + l.LockFile() + ": the package is prepared again"}
+	}
+	return p, true, nil
+}
+
+// install runs the installer and admits what it brought; locked is what the
+// lock already has of it.
+func (a *app) install(ctx context.Context, init string, l *loaded, s *store.Store, p preparation, locked packages.Package, have bool) (string, error) {
+	began := time.Now()
+	a.note("preparing %s: installed once, without scripts, in a sandbox that has the network of this host; offline ever after", p.request.Key())
+	internal := func(err error) (string, error) {
+		return "", &casemate.Error{Op: "prepare", Kind: casemate.Internal, Err: err, Fix: "make room and rights in " + l.state}
+	}
+	dir, err := s.Staging()
+	if err != nil {
+		return internal(err)
+	}
+	defer store.Remove(dir)
+	stage, to := filepath.Join(dir, "stage"), filepath.Join(dir, "unpacked")
+	if err := errors.Join(os.Mkdir(stage, 0o700), os.Mkdir(to, 0o700)); err != nil {
+		return internal(err)
+	}
+	if err := a.runInstaller(ctx, init, l, p, stage); err != nil {
+		return "", err
+	}
+	f, err := os.OpenFile(filepath.Join(stage, "package.tar"), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return internal(fmt.Errorf("the installer handed nothing over: %w", err))
+	}
+	err = store.Unpack(to, f)
+	f.Close()
+	if err != nil {
+		return broken(err)
+	}
+	got := packages.Package{Prepared: began.UTC().Format(time.RFC3339)}
+	root, err := os.OpenRoot(to)
+	if err != nil {
+		return internal(err)
+	}
+	defer root.Close()
+	if got.Version, got.Integrity, err = p.request.Received(root.FS(), "meta/report.json"); err != nil {
+		return "", err
+	}
+	tree, err := root.OpenRoot("tree")
+	if err != nil {
+		return broken(err)
+	}
+	_, err = p.request.Find(tree.FS()) // a package without the program is not kept
+	tree.Close()
+	if err != nil {
+		return "", err
+	}
+	digest, err := s.Admit(filepath.Join(to, "tree"))
+	if err != nil {
+		return broken(err)
+	}
+	got.Digest = casemate.Digest(digest)
+	if have && got.Digest != locked.Digest {
+		return "", &casemate.Error{Op: "prepare", Kind: casemate.Denied,
+			Err: fmt.Errorf("%s is not what is locked: version %s (%s), and now %s (%s)", p.key, locked.Version, locked.Digest, got.Version, got.Digest),
+			Fix: "name the version that you trust, as PACKAGE@" + locked.Version + "; or remove the entry from " + l.LockFile() + " to take the new one"}
+	}
+	if !have {
+		b, err := json.Marshal(got)
+		if err != nil {
+			bug("a package does not marshal")
+		}
+		err = l.UpdateLock(func(lock *catalog.Lock) error {
+			if lock.Packages == nil {
+				lock.Packages = map[string]json.RawMessage{}
+			}
+			lock.Packages[p.key] = b
+			return nil
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	a.note("prepared %s %s in %s", p.request.Key(), got.Version, time.Since(began).Round(100*time.Millisecond))
+	return s.Path(digest), nil
+}
+
+func broken(err error) (string, error) {
+	kind := casemate.Internal
+	if errors.Is(err, store.ErrRefused) {
+		kind = casemate.Denied
+	}
+	return "", &casemate.Error{Op: "prepare", Kind: kind, Err: err, Fix: "the package is broken or hostile: name another version of it, or none"}
+}
+
+// runInstaller runs the installer in a sandbox of its own, which writes
+// nothing but stage.
+func (a *app) runInstaller(ctx context.Context, init string, l *loaded, p preparation, stage string) error {
+	reg, err := registryOf(p.request.Registry, os.Environ(), homeFolder())
+	if err != nil {
+		return err
+	}
+	command := p.installer()
+	t := &casemate.Tool{
+		Name:       "prepare",
+		Parameters: json.RawMessage(`{"type":"object","additionalProperties":false}`),
+		Run:        casemate.Run{Exec: &casemate.Exec{Command: command}},
+		Security: casemate.Profile{
+			Filesystem: []casemate.Mount{{Path: stage, At: "/stage", Access: casemate.Write}},
+			Env:        reg.env, Processes: 512, Memory: prepareMemory, Disk: prepareDisk, CPU: float64(min(4, runtime.NumCPU())), Timeout: prepareTime, Output: 1 << 20,
+		}.WithDefaults(),
+	}
+	g, err := process.Compile(t, process.Options{Mounts: append(slices.Clone(p.runtime.Mounts), reg.mounts...)})
+	if err != nil {
+		return err
+	}
+	g.Env = p.runtime.environ(g.Env)
+	g.HostNetwork = true
+	h, err := startHost(hostOptions{
+		init: init, console: a.console,
+		compiled: &compiled{
+			plan: plan.Plan{
+				Host:   plan.Host{Records: filepath.Join(l.state, "prepared.jsonl"), Store: filepath.Join(l.state, "store"), AllowDegraded: l.Host.AllowDegraded},
+				Guests: []plan.Guest{g},
+			},
+			serves: reloadBody{Tools: []*casemate.Tool{t}},
+			output: t.Security.Output,
+		},
+		settings: settings{Pool: pool.Limits{Max: -1}},
+	})
+	if err != nil {
+		return err
+	}
+	defer h.kill()
+	var o casemate.Outcome
+	if err := h.ctl.do(ctx, opCall, callBody{Tool: t.Name, Arguments: []byte("{}")}, &o); err != nil {
+		return err
+	}
+	if o.Error != nil {
+		return remote(o.Error)
+	}
+	if o.Result != nil && o.Result.IsError {
+		text := ""
+		for _, c := range o.Result.Content {
+			text += c.Text
+		}
+		return p.failed(text)
+	}
+	return nil
+}
+
+// failed says what an installer's last words mean.
+func (p preparation) failed(text string) error {
+	e := &casemate.Error{Op: "prepare", Kind: casemate.Unsupported, Err: fmt.Errorf("%s was not installed: %s", p.request.Key(), lastWords(text)),
+		Fix: "see what the installer says; it has the registry of your own settings, and no other"}
+	switch {
+	case strings.Contains(text, "No module named pip"):
+		e.Fix = "apt install python3-pip (or python -m ensurepip), or name another interpreter by --python"
+	case strings.Contains(text, "No matching distribution"):
+		e.Fix = "name a version that has a wheel for this system and this Python: nothing is built from source"
+	}
+	return e
+}
+
+// lastWords are the last lines of an installer, on one.
+func lastWords(text string) string {
+	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+	if len(lines) > 6 {
+		lines = lines[len(lines)-6:]
+	}
+	out := strings.Join(lines, "; ")
+	if len(out) > 800 {
+		out = "…" + out[len(out)-800:]
+	}
+	return out
+}
+
+func homeFolder() string {
+	home, _ := os.UserHomeDir()
+	return home
+}
