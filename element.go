@@ -4,15 +4,15 @@ import "strings"
 
 // Element reads one element of Exec.Command, or Exec.Stdin: the name of the
 // argument that fills it, or its literal text. "{name}", with nothing beside
-// it and no brace inside, is an argument; "\{name}" is the literal text
-// {name}. Everything else is literal as it stands: an argument never fills a
+// it and no brace inside, is an argument; a backslash before it, or before
+// backslashes before it, is taken away and makes the rest literal. Everything else is literal as it stands: an argument never fills a
 // part of an element.
 func Element(s string) (argument, literal string) {
 	if inner, ok := braced(s); ok {
 		return inner, ""
 	}
 	if escaped, ok := strings.CutPrefix(s, `\`); ok {
-		if _, ok := braced(escaped); ok {
+		if _, ok := braced(strings.TrimLeft(escaped, `\`)); ok {
 			return "", escaped
 		}
 	}

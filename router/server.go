@@ -203,7 +203,7 @@ func (k *call) join(ctx context.Context) (g *live, note string, err error) {
 	if g := t.guest; g != nil {
 		select {
 		case <-g.server.Gone():
-			k.r.empty(t, k.died(g))
+			k.r.empty(t, died(g, g.server.Err()))
 		default:
 			if g.key != k.key() {
 				k.r.empty(t, "the client came with other values for it")
@@ -243,7 +243,7 @@ func (k *call) part(g *live, hung bool) casemate.Label {
 	if t.guest == g {
 		select {
 		case <-g.server.Gone():
-			k.r.empty(t, k.died(g))
+			k.r.empty(t, died(g, g.server.Err()))
 		default:
 			if hung && g.users == 0 {
 				k.r.empty(t, "it did not answer")
@@ -351,15 +351,21 @@ func (k *call) understand(g *live, err error) error {
 		if e, werr := g.exit(); werr == nil && e.Limit != "" {
 			kind, fix = casemate.Killed, "raise "+e.Limit+" in the manifest; the next call starts it afresh"
 		}
-		return fail(kind, fix, "the server %s ended before it answered: %s", k.tool.Run.MCP.Server, k.died(g))
+		return fail(kind, fix, "the server %s ended before it answered: %s", k.tool.Run.MCP.Server, died(g, err))
 	}
 	return fail(casemate.ToolFailed, "", "the server %s: %s", k.tool.Run.MCP.Server, quote(err.Error()))
 }
 
-// died says how a server that is gone ended.
-func (k *call) died(g *live) string {
-	if e, err := g.exit(); err == nil {
+// died says how a server that is gone ended; err is what upstream says.
+func died(g *live, err error) string {
+	if e, err := g.exit(); err == nil && (e.Limit != "" || e.Signal != 0) {
 		return ended(e)
+	}
+	if e, ok := errors.AsType[upstream.Exited](err); ok {
+		return fmt.Sprintf("its process ended with status %d", int32(e))
+	}
+	if errors.Is(err, guest.ErrProtocol) {
+		return "it misbehaved"
 	}
 	return "it closed its pipe"
 }

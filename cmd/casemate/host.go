@@ -55,8 +55,9 @@ type settings struct {
 // host is what the operator's process started: the spawner and the router.
 type host struct {
 	*compiled
-	init    string      // path of casemate-init
-	deaths  []time.Time // of spawners, the last minute's
+	init    string       // path of casemate-init
+	deaths  []time.Time  // of spawners, the last minute's
+	varied  []plan.Guest // guests of single sessions, beside the plan's
 	spawner *process.Spawner
 	ctl     *client
 	process *os.Process
@@ -285,16 +286,42 @@ func (h *host) respawn(ctx context.Context) error {
 		}
 		h.deaths = append(h.deaths, now)
 		var s *process.Spawner
-		if s, last = process.StartSpawner(h.init, &h.plan); last != nil {
+		if s, last = process.StartSpawner(h.init, h.whole()); last != nil {
 			continue
 		}
 		h.spawner = s
 		ctx, cancel := context.WithTimeout(ctx, drain)
 		defer cancel()
-		err := h.ctl.hand(ctx, opSpawner, s.Router)
-		s.Router.Close() // only the router has it now, so that its end is seen
-		return err
+		return h.ctl.hand(ctx, opSpawner, s.Router, struct{}{}) // only the router has it then, so that its end is seen
 	}
+}
+
+// whole is the plan and what it has beside for single sessions.
+func (h *host) whole() *plan.Plan {
+	p := h.plan
+	p.Guests = slices.Concat(p.Guests, h.varied)
+	return &p
+}
+
+// vary gives the spawner guests for single sessions and takes others away.
+func (h *host) vary(more []plan.Guest, gone map[casemate.Digest]casemate.Digest) error {
+	if len(more)+len(gone) == 0 {
+		return nil
+	}
+	before := h.varied
+	h.varied = slices.Concat(more, slices.DeleteFunc(slices.Clone(before), func(g plan.Guest) bool {
+		for _, d := range gone {
+			if string(d) == g.Digest {
+				return true
+			}
+		}
+		return false
+	}))
+	err := h.spawner.Reload(h.whole())
+	if err != nil && len(more) > 0 {
+		h.varied = before
+	}
+	return err
 }
 
 // reload gives the spawner another plan and then the router its tools. In
@@ -303,7 +330,7 @@ func (h *host) respawn(ctx context.Context) error {
 // spawner gets the former plan again.
 func (h *host) reload(ctx context.Context, c *compiled) error {
 	both := c.plan
-	both.Guests = slices.Clone(both.Guests)
+	both.Guests = slices.Concat(both.Guests, h.varied)
 	for _, old := range h.plan.Guests {
 		if !slices.ContainsFunc(c.plan.Guests, func(g plan.Guest) bool { return g.Digest == old.Digest }) {
 			both.Guests = append(both.Guests, old)
@@ -313,8 +340,8 @@ func (h *host) reload(ctx context.Context, c *compiled) error {
 		return err
 	}
 	if err := h.ctl.do(ctx, opReload, c.serves, nil); err != nil {
-		return errors.Join(err, h.spawner.Reload(&h.plan))
+		return errors.Join(err, h.spawner.Reload(h.whole()))
 	}
 	h.compiled = c
-	return h.spawner.Reload(&c.plan)
+	return h.spawner.Reload(h.whole())
 }

@@ -95,9 +95,9 @@ func (a *app) commands() *cobra.Command {
 	root.PersistentFlags().StringSliceVar(&a.without, "test-without", nil, "take walls away, to see that the demo notices")
 	root.PersistentFlags().MarkHidden("test-without")
 	root.AddCommand(
-		a.initCommand(), a.trustCommand(), a.serveCommand(), a.callCommand(), a.toolsCommand(), a.whyCommand(),
-		a.stopCommand(), a.poolCommand(), a.doctorCommand(), a.logCommand(), a.diffCommand(), a.undoCommand(),
-		a.schemaCommand(), a.versionCommand(), a.routerCommand(), a.demoCommand(), a.attackerCommand(),
+		a.initCommand(), a.trustCommand(), a.serveCommand(), a.callCommand(), a.execCommand(), a.toolsCommand(), a.whyCommand(),
+		a.stopCommand(), a.poolCommand(), a.doctorCommand(), a.logCommand(), a.diffCommand(), a.undoCommand(), a.wrapCommand(),
+		a.schemaCommand(), a.versionCommand(), a.routerCommand(), a.runCommand(), a.sharedCommand(), a.demoCommand(), a.attackerCommand(),
 	)
 	return root
 }

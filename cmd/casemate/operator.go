@@ -59,19 +59,25 @@ func socketIn(d *os.File, name string) *net.UnixAddr {
 
 // peerUid returns the user at the other end of c.
 func peerUid(c *net.UnixConn) (int, error) {
+	_, uid, err := peerOf(c)
+	return uid, err
+}
+
+// peerOf returns the process and the user that made the other end of c.
+func peerOf(c *net.UnixConn) (pid, uid int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var cred *unix.Ucred
 	var inner error
 	if err := raw.Control(func(fd uintptr) { cred, inner = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if inner != nil {
-		return 0, inner
+		return 0, 0, inner
 	}
-	return int(cred.Uid), nil
+	return int(cred.Pid), int(cred.Uid), nil
 }
 
 // A running is one live casemate serve of this user.

@@ -10,7 +10,7 @@ import (
 )
 
 // A rightsWriter sends a copy of a descriptor with the first byte that it
-// writes.
+// writes, and closes it.
 type rightsWriter struct {
 	conn *net.UnixConn
 	file *os.File // nil: it is sent
@@ -21,10 +21,11 @@ func (w *rightsWriter) Write(b []byte) (int, error) {
 		return w.conn.Write(b)
 	}
 	n, _, err := w.conn.WriteMsgUnix(b, unix.UnixRights(int(w.file.Fd())), nil)
+	w.file.Close()
+	w.file = nil
 	if err != nil {
 		return n, err
 	}
-	w.file = nil
 	if n < len(b) {
 		m, err := w.conn.Write(b[n:])
 		return n + m, err
@@ -43,7 +44,7 @@ func (r *rightsReader) Read(b []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := r.conn.ReadMsgUnix(b, oob)
 	for _, fd := range spawn.Rights(oob[:oobn]) {
-		r.files = append(r.files, os.NewFile(uintptr(fd), "spawner"))
+		r.files = append(r.files, os.NewFile(uintptr(fd), "handed"))
 	}
 	return n, err
 }

@@ -86,6 +86,7 @@ type server struct {
 
 	stderr *os.File            // of a command; see streamed
 	events chan casemate.Event // of the caller of a command
+	joined joined              // the shims
 
 	ctx    context.Context // of everything that serves
 	cancel context.CancelCauseFunc
@@ -257,7 +258,7 @@ func (s *server) connection(c net.Conn, owner bool) error {
 			}
 			return nil
 		}
-		if m.Op == opSpawner && rights != nil {
+		if (m.Op == opSpawner || m.Op == opShim) && rights != nil {
 			m.file = rights.take()
 		}
 		ctx, done := context.WithCancel(ctx)
@@ -393,6 +394,19 @@ func (p *peer) do(ctx context.Context, m message) (any, error) {
 		}
 		s.backend.Reconnect(m.file)
 		return struct{}{}, nil
+	case opShim:
+		var in shimBody
+		if err := json.Unmarshal(m.Body, &in); err != nil {
+			m.file.Close()
+			return nil, err
+		}
+		return struct{}{}, s.serveShim(ctx, m.file, in)
+	case opVariants:
+		var in variantsBody
+		if err := json.Unmarshal(m.Body, &in); err != nil {
+			return nil, err
+		}
+		return struct{}{}, s.vary(in)
 	case opShutdown:
 		// First the calls, which are answered, and then the front ends.
 		s.shutdown()
