@@ -49,6 +49,7 @@ func ReadFacts() Facts {
 			f.System = append(f.System, Entry{Path: p})
 		}
 	}
+	f.TTY = unix.Access("/dev/tty", unix.F_OK) == nil
 	for _, m := range masks {
 		if unix.Access(m, unix.F_OK) == nil {
 			f.Masks = append(f.Masks, m)

@@ -137,6 +137,7 @@ func (in *Inside) bind(s Step) error {
 var deviceNumbers = map[string]uint64{
 	"/dev/null": unix.Mkdev(1, 3), "/dev/zero": unix.Mkdev(1, 5), "/dev/full": unix.Mkdev(1, 7),
 	"/dev/random": unix.Mkdev(1, 8), "/dev/urandom": unix.Mkdev(1, 9),
+	"/dev/tty": unix.Mkdev(5, 0),
 }
 
 func openDevice(path string) (int, error) {

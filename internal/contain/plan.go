@@ -90,6 +90,7 @@ func num(name string, n int64) string {
 type Facts struct {
 	System []Entry // the system folders at the root, and the files of /etc that exist here
 	Masks  []string
+	TTY    bool // there is /dev/tty: whatever terminal controls the process that opens it
 
 	Resolv, Hosts string // the files of /etc, for a guest with the host's network
 }
@@ -113,7 +114,7 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 	p.add(Step{Kind: Private}, Step{Kind: Grants}, Step{Kind: Stage})
 	p.allow("/", "list")
 	p.system(f, g.HostNetwork)
-	p.devices()
+	p.devices(f.TTY && (g.Runner == "exec" || g.Runner == "shell")) // which alone may have a terminal
 	p.add(Step{Kind: Scratch, Size: g.Disk})
 	for _, d := range [...]struct{ sub, at string }{{"tmp", "tmp"}, {"out", "out"}, {"shm", "dev/shm"}} {
 		p.add(Step{Kind: Sub, Path: d.at, Text: d.sub})
@@ -250,11 +251,14 @@ func nsswitch(hosts string) string {
 
 var devices = [...]string{"null", "zero", "full", "random", "urandom"}
 
-func (p *planner) devices() {
+func (p *planner) devices(tty bool) {
 	for _, d := range []string{"dev", "dev/shm", "dev/pts", "tmp", "out", "proc"} {
 		p.dir(d)
 	}
-	for _, d := range devices {
+	for _, d := range append(devices[:len(devices):len(devices)], "tty") {
+		if d == "tty" && !tty {
+			continue
+		}
 		p.add(Step{Kind: File, Path: "dev/" + d}, Step{Kind: Device, Path: "dev/" + d, Text: "/dev/" + d})
 		p.allow("/dev/"+d, "device")
 	}

@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the golden files")
 var facts = Facts{
 	System: []Entry{{Path: "/usr", Folder: true}, {Path: "/bin", Target: "usr/bin"}, {Path: "/lib64", Target: "usr/lib64"},
 		{Path: "/etc/ld.so.cache"}, {Path: "/etc/alternatives", Folder: true}, {Path: "/etc/ssl/certs", Folder: true}, {Path: "/etc/localtime", Target: "/usr/share/zoneinfo/Etc/UTC"}},
-	Masks: []string{"/proc/cmdline", "/proc/tty"}, Resolv: "nameserver 192.0.2.1\n", Hosts: "192.0.2.2 registry\n",
+	Masks: []string{"/proc/cmdline", "/proc/tty"}, TTY: true, Resolv: "nameserver 192.0.2.1\n", Hosts: "192.0.2.2 registry\n",
 }
 
 func TestPlan(t *testing.T) {
@@ -124,7 +124,7 @@ func TestDeviceIsVerified(t *testing.T) {
 	if _, err := openDevice("/dev/null"); err != nil {
 		t.Error(err)
 	}
-	if _, err := openDevice("/dev/tty"); err == nil {
+	if _, err := openDevice("/dev/ptmx"); err == nil {
 		t.Error("a device that is not listed was opened")
 	}
 }

@@ -35,7 +35,7 @@ func Run(t *testing.T, s Subject) {
 	for _, group := range []struct {
 		name  string
 		cases map[string]func(*testing.T, Subject)
-	}{{"conformance", conformance}, {"escape", escapes}} {
+	}{{"conformance", conformance}, {"streams", streams}, {"escape", escapes}, {"stream escape", streamEscapes}} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, name := range slices.Sorted(keys(group.cases)) {
 				t.Run(name, func(t *testing.T) { group.cases[name](t, s) })
@@ -99,12 +99,17 @@ func fixOf(err error) string {
 // call makes one call and collects what comes back, up to 4 MiB.
 func call(t testing.TB, sb casemate.Sandbox, number uint32, args ...guest.Pair) done {
 	t.Helper()
-	d := done{Enforced: sb.Enforced()}
-	over := time.AfterFunc(patience, func() { sb.Close() })
-	defer over.Stop()
 	if err := guest.Write(sb.Guest(), guest.Frame{Type: guest.Call, Call: number, Body: guest.AppendPairs(nil, args)}); err != nil {
 		t.Fatal(err)
 	}
+	return collect(t, sb)
+}
+
+func collect(t testing.TB, sb casemate.Sandbox) done {
+	t.Helper()
+	d := done{Enforced: sb.Enforced()}
+	over := time.AfterFunc(patience, func() { sb.Close() })
+	defer over.Stop()
 	for total := 0; total < 4<<20; {
 		f, err := guest.Read(sb.Guest(), guest.MaxReply)
 		if err != nil {

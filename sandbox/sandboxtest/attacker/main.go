@@ -30,7 +30,7 @@ var verbs = map[string]func(args []string) (string, error){
 	"read": read, "write": write, "list": list, "mkdir": mkdir, "rename": rename, "symlink": symlink, "link": link, "chmod": chmod, "creat": creat,
 	"mknod": mknod, "fifo": fifo, "connect": connect, "abstract": abstract, "socket": socket, "syscall": syscallNumber, "kill": kill,
 	"pids": pids, "fds": fds, "environ": environ, "fork": fork, "memory": memory, "descriptors": descriptors, "output": output, "ioctl": ioctl,
-	"linkadd": linkAdd, "listen": listen, "inflight": inflight, "pipes": pipes, "inotify": inotify, "sendfd": sendFD, "status": status,
+	"linkadd": linkAdd, "listen": listen, "push": push, "inflight": inflight, "pipes": pipes, "inotify": inotify, "sendfd": sendFD, "status": status,
 }
 
 func main() {
@@ -281,6 +281,22 @@ func ioctl([]string) (string, error) {
 		return "", nil
 	}
 	return "", errno
+}
+
+// push writes a line into the controlling terminal's input, plainly and with
+// high bits set.
+func push([]string) (string, error) {
+	var got []string
+	for _, request := range []uintptr{unix.TIOCSTI, 0xdead_0000_0000_0000 | unix.TIOCSTI} {
+		var errno unix.Errno
+		for _, c := range []byte("PUSHED\n") {
+			if _, _, errno = unix.Syscall(unix.SYS_IOCTL, 0, request, ptr([]byte{c, 0, 0, 0, 0, 0, 0, 0})); errno != 0 {
+				break
+			}
+		}
+		got = append(got, errno.Error())
+	}
+	return strings.Join(got, ", "), nil
 }
 
 // linkAdd asks the kernel by netlink for a new network device.
