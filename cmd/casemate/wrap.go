@@ -309,7 +309,7 @@ func (a *app) listClients() error {
 	}
 	all := []found{}
 	for _, c := range wrap.Configurations(home, config, cwd) {
-		f := found{Client: c.Client, File: c.Path, Command: "casemate wrap " + shellWord(c.Path)}
+		f := found{Client: c.Client, File: c.Path, Command: "casemate wrap " + typed(c.Path)}
 		d, err := c.Read()
 		if err != nil {
 			f.Error = err.Error()
@@ -350,10 +350,10 @@ func (a *app) listClients() error {
 	return nil
 }
 
-// shellWord is a path for a command line that a person may copy.
-func shellWord(s string) string {
-	if !strings.ContainsAny(s, " \t\n'\"\\$`&|;<>()*?[]{}!#~") {
-		return s
+// typed is a path as a person types it on a command line.
+func typed(path string) string {
+	if !strings.ContainsAny(path, " \t\n'\"\\$`&|;<>()*?[]{}!#~") {
+		return path
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return shellWord(path)
 }
