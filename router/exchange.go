@@ -124,10 +124,10 @@ func readReady(r io.Reader) error {
 func breach(what string) error { return fmt.Errorf("%w: %s", guest.ErrProtocol, what) }
 
 // claim takes a guest that has served nothing; key is the tool's guest, or a
-// variant of it, of which none is ever parked.
+// variant of it, of which none is parked.
 func (r *Router) claim(ctx context.Context, t *tool, key casemate.Digest) (g *live, warm bool, err error) {
 	var sb casemate.Sandbox
-	if key == t.guest {
+	if key == t.guest && t.parkable() {
 		sb, warm, err = r.pool.Claim(ctx, t.digest, t.Tool)
 	} else {
 		sb, err = start(ctx, t, key)

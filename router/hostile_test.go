@@ -33,12 +33,18 @@ func TestMain(m *testing.M) {
 		beGuest(how)
 		os.Exit(0)
 	}
+	if how, ok := os.LookupEnv(serverVar); ok {
+		beMCPServer(how)
+	}
 	os.Exit(m.Run())
 }
 
 func beGuest(how string) {
 	time.AfterFunc(30*time.Second, func() { os.Exit(77) }) // outlive no test
 	pipe := os.NewFile(3, "pipe")
+	if server, ok := strings.CutPrefix(how, "mcp "); ok {
+		beMCPGuest(pipe, server)
+	}
 	send := func(t guest.Type, call uint32, body string) {
 		if guest.Write(pipe, guest.Frame{Type: t, Call: call, Body: []byte(body)}) != nil {
 			os.Exit(1)
@@ -179,6 +185,7 @@ type bare struct {
 	starts  chan struct{} // a value for each start
 	mu      sync.Mutex
 	started []*bareSandbox
+	asked   []casemate.Digest
 	panics  bool
 }
 
@@ -207,6 +214,9 @@ func (b *bare) Start(_ context.Context, s casemate.Spec) (casemate.Sandbox, erro
 	if p := s.Tool.Run.Python; p != nil && len(p.Preload) > 0 {
 		how = p.Preload[0]
 	}
+	if m := s.Tool.Run.MCP; m != nil {
+		how = "mcp " + m.Command[1]
+	}
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -232,6 +242,7 @@ func (b *bare) Start(_ context.Context, s casemate.Spec) (casemate.Sandbox, erro
 	go func() { sb.cmd.Wait(); close(sb.gone) }()
 	b.mu.Lock()
 	b.started = append(b.started, sb)
+	b.asked = append(b.asked, s.Grant.Tool)
 	b.mu.Unlock()
 	b.starts <- struct{}{}
 	return sb, nil

@@ -72,7 +72,7 @@ func (s *Server) frames(in io.Reader) error {
 			if failure != "" {
 				return errors.New(failure)
 			}
-			return fmt.Errorf("with status %d", int32(binary.BigEndian.Uint32(f.Body)))
+			return Exited(binary.BigEndian.Uint32(f.Body))
 		}
 	}
 }

@@ -33,7 +33,7 @@
 // A message: the profile's output (at least 4 MiB) and 64 KiB; one that is
 // longer is skipped, and fails the request that it answers. Lines that are no
 // JSON object, answers to nothing, and what else cannot be used are skipped
-// and logged; 64 MiB of it, or 64 Ki messages, without an answer between them
+// and logged; 256 MiB of it, or 64 Ki messages, without an answer between them
 // end the server. The log: lines of 1 KiB, 600 a minute. Requests to the
 // server at once: 64. Requests of the server: four at once; a minute, 60 of
 // roots, 30 of sampling, 10 of elicitation. tools/list: 2,000 tools, 100
@@ -66,7 +66,7 @@ const (
 	leastMessage = 4 << 20
 	overhead     = 64 << 10 // of a message, beside the result in it
 	maxPending   = 64
-	maxJunk      = 64 << 20
+	maxJunk      = 256 << 20
 	maxUnasked   = 64 << 10 // messages
 	maxSubs      = 1000
 	maxURI       = 4 << 10
@@ -110,6 +110,11 @@ var ErrGone = errors.New("the server ended")
 
 // ErrOutput is wrapped where a result was longer than Options.Output.
 var ErrOutput = errors.New("the result is over the output limit")
+
+// Exited is wrapped where the server's process ended, with that status.
+type Exited int32
+
+func (e Exited) Error() string { return fmt.Sprintf("status %d", int32(e)) }
 
 // An RPCError is an error that the server answered.
 type RPCError struct {
