@@ -51,7 +51,9 @@
 // Background calls: 64 run at once, 32 of one caller; 128 are kept, running or
 // over, for an hour; of each the last MiB of what it printed. Files: 256 in one
 // request, whose answer holds 8 MiB of them; one alone has no bound but the
-// sandbox's. Dry runs: 60 a minute for each caller. An event is written within
+// sandbox's, and must be through within its tool's timeout; what was asked of a
+// file is done though the client hangs up, but an upload that breaks off leaves
+// no file. Dry runs: 60 a minute for each caller. An event is written within
 // 30 seconds, or its stream ends, and the call with it.
 package api
 
@@ -134,13 +136,14 @@ func (a *API) routes() map[string]http.HandlerFunc {
 }
 
 // Streams says whether the body of a request is read as it comes, and not by
-// the door.
+// the door: of standard input, of a form, and of a file that is larger than the
+// door's bound, or of unknown length.
 func Streams(r *http.Request) bool {
 	switch {
 	case !strings.HasPrefix(r.URL.Path, "/v1/"):
 		return false
 	case r.Method == http.MethodPut:
-		return strings.HasSuffix(r.URL.Path, "/files")
+		return strings.HasSuffix(r.URL.Path, "/files") && (r.ContentLength < 0 || r.ContentLength > gateway.MaxBody)
 	case r.Method == http.MethodPost:
 		return strings.HasSuffix(r.URL.Path, "/stdin") || strings.HasSuffix(r.URL.Path, "/files") && mediaType(r) == "multipart/form-data"
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/casemate/casemate/gateway"
 )
 
-func (a *API) start(w http.ResponseWriter, c gateway.Credential, q *request) {
-	j, err := a.begin(c, q)
+func (a *API) start(w http.ResponseWriter, c gateway.Credential, t *casemate.Tool, q *request) {
+	j, err := a.begin(c, t, q)
 	if err != nil {
 		fail(w, err)
 		return
@@ -209,6 +209,8 @@ func (a *API) signal(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 	case e.Signal == 0:
 		err = invalid(fix, "signal: missing")
+	case j.events == nil:
+		err = conflict("DELETE the call to end it", "only an exec or shell tool gets signals")
 	case !j.running():
 		err = conflict("its outcome is there", "the call is over")
 	default:

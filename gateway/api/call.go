@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -81,11 +80,12 @@ func (a *API) call(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := gateway.CredentialOf(r.Context())
+	t := a.find(c, q.Tool)
 	switch {
-	case q.background && a.find(c, q.Tool) != nil:
-		a.start(w, c, q)
+	case q.background && t != nil:
+		a.start(w, c, t, q)
 	case q.stream:
-		a.stream(w, r, q)
+		a.stream(w, r, t, q)
 	default:
 		o, err := a.run(r.Context(), c, q)
 		if err != nil {
@@ -128,13 +128,16 @@ func (a *API) hidden(ctx context.Context, c casemate.Call) *casemate.Outcome {
 	return o
 }
 
-// stream runs a call and sends what it prints as it comes.
-func (a *API) stream(w http.ResponseWriter, r *http.Request, q *request) {
+// stream runs a call and sends what it prints as it comes; the tool of an MCP
+// server prints nothing.
+func (a *API) stream(w http.ResponseWriter, r *http.Request, t *casemate.Tool, q *request) {
 	q.ID = gateway.NewCall()
 	s := newEvents(w)
-	q.Output = func(stream int, b []byte) error {
-		s.receipt(string(q.ID))
-		return s.send(nameOf(stream), "", dataOf(b))
+	if t != nil && t.Run.MCP == nil {
+		q.Output = func(stream int, b []byte) error {
+			s.receipt(string(q.ID))
+			return s.send(nameOf(stream), "", dataOf(b))
+		}
 	}
 	defer s.keep()()
 	o, err := a.run(r.Context(), gateway.CredentialOf(r.Context()), q)
@@ -144,7 +147,5 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, q *request) {
 	}
 	ans := answerOf(o)
 	s.receipt(ans.Receipt)
-	if err := s.send("outcome", "", ans); err != nil && !errors.Is(err, context.Canceled) {
-		return // the client is gone
-	}
+	s.send("outcome", "", ans) // an error means that the client is gone
 }

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/casemate/casemate"
@@ -23,8 +25,8 @@ type entry struct {
 	Name     string `json:"name"`
 	Kind     string `json:"kind"` // file, folder, link, other
 	Size     int64  `json:"size"`
-	Modified any    `json:"modified,omitempty"`
-	Mode     any    `json:"mode,omitempty"`
+	Modified string `json:"modified,omitempty"`
+	Mode     string `json:"mode,omitempty"` // octal
 }
 
 // A place is where the files of a request are: those of the guest that one
@@ -53,7 +55,7 @@ func (a *API) placeOf(r *http.Request) (place, error) {
 	guests := map[casemate.Digest]casemate.ToolName{}
 	all := map[casemate.Digest]casemate.ToolName{}
 	for _, t := range a.router.Tools() {
-		if !c.May(t.Name) || t.Security.Scope != casemate.ScopeSession {
+		if !c.May(t.Name) || !hasFiles(t) {
 			continue
 		}
 		all[t.Guest()] = t.Name
@@ -73,8 +75,16 @@ func (a *API) placeOf(r *http.Request) (place, error) {
 	return p, nil
 }
 
-// fileCall does one thing with a file, as a call of its own.
+// hasFiles says whether a tool's guest can be asked for files.
+func hasFiles(t *casemate.Tool) bool {
+	return t.Security.Scope == casemate.ScopeSession && t.Run.MCP == nil && t.Run.Builtin == ""
+}
+
+// fileCall does one thing with a file, as a call of its own. It goes on though
+// the client hangs up: a call that is cancelled costs a session its guest, with
+// all that is in it.
 func (a *API) fileCall(ctx context.Context, p place, id casemate.CallID, f *casemate.FileRequest) (answer, error) {
+	ctx = context.WithoutCancel(ctx)
 	if f.Path == "" || len(f.Path) > maxPath || strings.ContainsRune(f.Path, 0) {
 		return answer{Status: string(casemate.Invalid), Error: &problem{
 			casemate.ErrorJSON{Kind: casemate.Invalid, Message: fmt.Sprintf("path: it is not 1 to %d bytes without a NUL", maxPath)}, "invalid_path"}}, nil
@@ -155,9 +165,68 @@ func (a *API) one(w http.ResponseWriter, r *http.Request, f *casemate.FileReques
 }
 
 func (a *API) putFile(w http.ResponseWriter, r *http.Request) {
-	if ans, ok := a.one(w, r, &casemate.FileRequest{Op: "write", Data: r.Body}); ok {
-		answered(w, fileStatus(ans.Error), ans)
+	p, err := a.placeOf(r)
+	if err != nil {
+		fail(w, err)
+		return
 	}
+	u := &upload{from: r.Body}
+	ans, err := a.write(r.Context(), p, r.URL.Query().Get("path"), u, func() {
+		if r.ContentLength < 0 || r.ContentLength > gateway.MaxBody { // nobody reads what still comes
+			w.Header().Set("Connection", "close")
+			http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+		}
+	})
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	answered(w, fileStatus(ans.Error), ans)
+}
+
+// write writes one file. Where what u reads breaks off, the file is removed:
+// half a file must not look like a whole one. failed is called when the rest
+// of it is of no use, before its last read is waited for.
+func (a *API) write(ctx context.Context, p place, path string, u *upload, failed func()) (answer, error) {
+	ans, err := a.fileCall(ctx, p, gateway.NewCall(), &casemate.FileRequest{Op: "write", Path: path, Data: u})
+	if err != nil || ans.Error != nil {
+		failed()
+	}
+	if broke := u.close(); broke != nil && err == nil && ans.Error == nil {
+		a.fileCall(ctx, p, gateway.NewCall(), &casemate.FileRequest{Op: "remove", Path: path})
+		return answer{}, invalid("send it again", "the body broke off, so that the file was removed")
+	}
+	return ans, err
+}
+
+// An upload is what is written to a file. When it breaks off it is at its end:
+// an error would cancel the call.
+type upload struct {
+	mu    sync.Mutex
+	from  io.Reader
+	err   error // why it broke off
+	ended bool
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ended || u.err != nil {
+		return 0, io.EOF
+	}
+	n, err := u.from.Read(p)
+	if err != nil && err != io.EOF {
+		u.err, err = err, io.EOF
+	}
+	return n, err
+}
+
+// close ends the upload; nothing reads from it any more when it returns.
+func (u *upload) close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ended = true
+	return u.err
 }
 
 func (a *API) removeFile(w http.ResponseWriter, r *http.Request) {
@@ -209,7 +278,7 @@ func (a *API) getFile(w http.ResponseWriter, r *http.Request) {
 	f := &file{w: w, rc: http.NewResponseController(w), id: gateway.NewCall()}
 	ans, err := a.fileCall(r.Context(), p, f.id, &casemate.FileRequest{Op: "read", Path: q.Get("path"), To: f})
 	switch {
-	case f.begun && (err != nil || ans.Error != nil):
+	case f.begun && (err != nil || ans.Error != nil || f.err != nil):
 		panic(http.ErrAbortHandler) // half a file must not look like a whole one
 	case err != nil:
 		fail(w, err)
@@ -257,12 +326,13 @@ func entriesOf(a answer) ([]entry, error) {
 }
 
 // A file is an answer that begins with the first byte, so that what fails
-// before can still be said.
+// before can still be said. Where its client reads no more the rest is dropped.
 type file struct {
 	w     http.ResponseWriter
 	rc    *http.ResponseController
 	id    casemate.CallID
 	begun bool
+	err   error
 }
 
 func (f *file) begin() {
@@ -276,7 +346,10 @@ func (f *file) begin() {
 
 func (f *file) Write(b []byte) (int, error) {
 	f.begin()
-	f.rc.SetWriteDeadline(time.Now().Add(writeTime)) // an error means a transport without deadlines
-	defer f.rc.SetWriteDeadline(time.Time{})
-	return f.w.Write(b)
+	if f.err == nil {
+		f.rc.SetWriteDeadline(time.Now().Add(writeTime)) // an error means a transport without deadlines
+		_, f.err = f.w.Write(b)
+		f.rc.SetWriteDeadline(time.Time{})
+	}
+	return len(b), nil
 }

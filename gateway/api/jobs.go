@@ -41,9 +41,9 @@ type job struct {
 	started time.Time
 	cancel  context.CancelFunc
 	printed printed
-	events  chan casemate.Event
-	input   *input        // nil where it is not open
-	over    chan struct{} // closed when what follows is there
+	events  chan casemate.Event // nil where it is no command
+	input   *input              // nil where it is not open
+	over    chan struct{}       // closed when what follows is there
 
 	ended   time.Time
 	outcome *answer
@@ -167,16 +167,29 @@ func newInput() *input {
 	return in
 }
 
-// begin begins a background call, or returns the one that its key stands for.
-func (a *API) begin(c gateway.Credential, q *request) (*job, error) {
+// command says whether a tool's guest is a command, which can be spoken to
+// while it runs.
+func command(t *casemate.Tool) bool { return t.Run.Exec != nil || t.Run.Shell != nil }
+
+// begin begins a background call of t, or returns the one that its key stands
+// for.
+func (a *API) begin(c gateway.Credential, t *casemate.Tool, q *request) (*job, error) {
+	if q.open && !command(t) {
+		return nil, invalid("leave it out", "stdin: only an exec or shell tool has standard input while it runs")
+	}
 	q.ID = gateway.NewCall()
 	j := &job{id: q.ID, owner: c.Name, tool: q.Tool, session: q.session, key: q.Key, started: time.Now(),
-		events: make(chan casemate.Event, 16), over: make(chan struct{}),
+		over:  make(chan struct{}),
 		asked: sha256.Sum256([]byte(string(q.Tool) + "\x00" + string(q.Arguments)))}
 	ctx, cancel := context.WithCancel(a.ctx)
 	j.cancel = cancel
-	q.Events = j.events
-	q.Output = func(stream int, b []byte) error { j.printed.add(stream, b); return nil }
+	if command(t) {
+		j.events = make(chan casemate.Event, 16)
+		q.Events = j.events
+	}
+	if t.Run.MCP == nil {
+		q.Output = func(stream int, b []byte) error { j.printed.add(stream, b); return nil }
+	}
 	if q.open {
 		j.input = newInput()
 		q.Stdin = j.input.read

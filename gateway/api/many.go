@@ -83,6 +83,9 @@ func (a *API) listed(r *http.Request, p place) ([]fileDone, error) {
 	}
 	done, left := []fileDone{}, maxAnswer
 	for _, f := range asked {
+		if err := r.Context().Err(); err != nil {
+			return nil, err
+		}
 		one, err := a.file(r.Context(), p, f, &left)
 		if err != nil {
 			return nil, err
@@ -145,7 +148,7 @@ func (a *API) file(ctx context.Context, p place, f fileAsked, left *int) (fileDo
 	return one, nil
 }
 
-// A bounded keeps as many bytes as there is room for.
+// A bounded keeps what there is room for, and drops the rest.
 type bounded struct {
 	bytes.Buffer
 	left int
@@ -153,11 +156,11 @@ type bounded struct {
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.left -= len(p); b.left < 0 {
-		b.over = true
-		return 0, errors.New("there is no room for the file")
+	if b.over = b.over || len(p) > b.left; !b.over {
+		b.left -= len(p)
+		b.Buffer.Write(p)
 	}
-	return b.Buffer.Write(p)
+	return len(p), nil // an error would cancel the call
 }
 
 // form writes the parts of a form, as they come.
@@ -175,7 +178,7 @@ func (a *API) form(r *http.Request, p place) ([]fileDone, error) {
 		case err != nil || len(done) == maxMany:
 			return nil, invalid(manyFix, "the form has no part, more than %d, or is cut short; %d were written", maxMany, len(done))
 		}
-		ans, err := a.fileCall(r.Context(), p, gateway.NewCall(), &casemate.FileRequest{Op: "write", Path: part.FormName(), Data: part})
+		ans, err := a.write(r.Context(), p, part.FormName(), &upload{from: part}, func() {})
 		if err != nil {
 			return nil, err
 		}
