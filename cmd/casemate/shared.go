@@ -196,11 +196,14 @@ func (s *shared) serve(ctx context.Context) error {
 // another.
 func (s *shared) retire() bool {
 	release, err := lockShared(false)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
 		s.idle.Reset(sharedIdle) // who has the lock may come to us
 		return false
+	case err == nil:
+		defer release()
+	default: // the folder is gone: nobody finds us
 	}
-	defer release()
 	s.count.Lock()
 	defer s.count.Unlock()
 	if s.shims > 0 {
