@@ -309,7 +309,7 @@ func (a *app) listClients() error {
 	}
 	all := []found{}
 	for _, c := range wrap.Configurations(home, config, cwd) {
-		f := found{Client: c.Client, File: c.Path, Command: "casemate wrap " + typed(c.Path)}
+		f := found{Client: c.Client, File: c.Path, Command: "casemate wrap " + shellPath(c.Path)}
 		d, err := c.Read()
 		if err != nil {
 			f.Error = err.Error()
@@ -350,8 +350,8 @@ func (a *app) listClients() error {
 	return nil
 }
 
-// typed is a path as a person types it on a command line.
-func typed(path string) string {
+// shellPath is a path as a person types it on a command line.
+func shellPath(path string) string {
 	if !strings.ContainsAny(path, " \t\n'\"\\$`&|;<>()*?[]{}!#~") {
 		return path
 	}
