@@ -131,17 +131,28 @@ func (b *Backend) guest(pipe net.Conn) {
 		return
 	}
 	in := bufio.NewReader(pipe)
-	kept := ""
+	kept, stored := "", files{}
 	for {
 		f, err := guest.Read(in, guest.MaxCall)
 		if err != nil {
 			return
 		}
+		if f.Type != guest.Call && f.Type != guest.Open && f.Type != guest.Files {
+			continue // it belongs to a call that is over
+		}
 		ps, err := guest.ParsePairs(f.Body)
 		if err != nil {
 			return
 		}
-		code, _ := guest.Get(ps, "code")
+		box := &inbox{in: in, call: f.Call, send: send}
+		if f.Type == guest.Files {
+			stored.serve(box, ps)
+			continue
+		}
+		code, ok := guest.Get(ps, "code")
+		if !ok {
+			code, _ = guest.Get(ps, "command")
+		}
 		for _, line := range strings.Split(code, "\n") {
 			word, rest, _ := strings.Cut(line, " ")
 			switch word {
@@ -168,6 +179,8 @@ func (b *Backend) guest(pipe net.Conn) {
 				kept = rest
 			case "get":
 				send(guest.Stdout, f.Call, "kept "+kept+"\n")
+			default:
+				box.spoken(word, rest)
 			}
 		}
 		var status [4]byte
