@@ -50,12 +50,14 @@ type approval struct {
 	Tools    []listingChange `json:"tools,omitempty"`
 	Approved bool            `json:"approved"`
 
+	Error *casemate.ErrorJSON `json:"error,omitempty"` // why it was not
+
 	listing *catalog.Listing
 	wrapped *catalog.Wrapped
 }
 
 func (a *app) approve(ctx context.Context, name string, argv []string, yes bool) error {
-	l, err := a.load()
+	l, err := a.loadServer(name)
 	if err != nil {
 		return err
 	}
@@ -78,15 +80,10 @@ func (a *app) approve(ctx context.Context, name string, argv []string, yes bool)
 		}
 	}
 	if changed && !yes {
-		if yes, err = a.confirm("Approve this?"); err != nil {
-			if a.console.json {
-				err = errors.Join(a.object(ap), err)
-			}
-			return err
-		}
+		yes, err = a.confirm("Approve this?")
 	}
 	if changed && yes {
-		err := l.UpdateLock(func(k *catalog.Lock) error {
+		err = l.UpdateLock(func(k *catalog.Lock) error {
 			if ap.listing != nil {
 				k.Servers = with(k.Servers, name, *ap.listing)
 			}
@@ -95,18 +92,43 @@ func (a *app) approve(ctx context.Context, name string, argv []string, yes bool)
 			}
 			return nil
 		})
-		if err != nil {
-			return err
-		}
-		ap.Approved = true
+		ap.Approved = err == nil
 	}
-	switch {
-	case a.console.json:
-		return a.object(ap)
-	case !ap.Approved:
-		return a.line("nothing was approved")
+	if changed && !ap.Approved && err == nil {
+		err = &casemate.Error{Op: "approve", Kind: casemate.Denied, Err: errors.New("nothing was approved")}
+	}
+	if a.console.json {
+		ap.Error = casemate.JSON(err)
+		if e := a.object(ap); e != nil || err == nil {
+			return e
+		}
+		return status(ap.Error.Kind.ExitStatus())
+	}
+	if err != nil {
+		return err
 	}
 	return a.line("approved %s", escapeLine(name))
+}
+
+// loadServer loads the configuration that has the server of that name: the one
+// that is in force here or else, where none was named, the user's own, which
+// casemate run serves wherever it is started.
+func (a *app) loadServer(name string) (*loaded, error) {
+	has := func(l *loaded, err error) bool {
+		if err != nil {
+			return false
+		}
+		_, wrapped := l.Wrapped(name)
+		return wrapped || l.Server(name) != nil
+	}
+	l, err := a.load()
+	if has(l, err) || a.config != "" || os.Getenv("CASEMATE_CONFIG") != "" {
+		return l, err
+	}
+	if own, e := a.loadOwn(); has(own, e) {
+		return own, nil
+	}
+	return l, err
 }
 
 func with[V any](m map[string]V, k string, v V) map[string]V {
@@ -177,7 +199,7 @@ func (a *app) compareListing(ctx context.Context, l *loaded, ap *approval) error
 		}
 		return invalid("approve", fix, "there is no MCP server %q in %s", ap.Server, l.File)
 	}
-	found, failed, err := a.list(ctx, l, []*casemate.Tool{t})
+	found, failed, err := a.list(ctx, l, []*casemate.Tool{withOwnValues(t)})
 	if err != nil {
 		return err
 	}
@@ -198,6 +220,20 @@ func (a *app) compareListing(ctx context.Context, l *loaded, ap *approval) error
 		ap.Identity = []string{"~ the order or the writing of its list"}
 	}
 	return nil
+}
+
+// withOwnValues is t with the values that this environment has of what each
+// session's caller brings.
+func withOwnValues(t *casemate.Tool) *casemate.Tool {
+	u := *t
+	u.Security.Env, u.Security.Pass = map[string]string{}, nil
+	maps.Copy(u.Security.Env, t.Security.Env)
+	for _, k := range t.Security.Pass {
+		if v, ok := os.LookupEnv(k); ok {
+			u.Security.Env[k] = v
+		}
+	}
+	return &u
 }
 
 // lines are what a person reads.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -102,7 +101,8 @@ func (a *app) list(ctx context.Context, l *loaded, servers []*casemate.Tool) (ma
 		if !ok {
 			e = &casemate.Error{Op: "list", Kind: casemate.Internal, Err: err}
 		}
-		failed[name] = &casemate.Error{Op: "list", Kind: e.Kind, Err: fmt.Errorf("its server cannot be used: %s", reasonOf(e)), Fix: e.Fix}
+		why := strings.TrimPrefix(reasonOf(e), name+": ")
+		failed[name] = &casemate.Error{Op: "list", Tool: casemate.ToolName(name), Kind: e.Kind, Err: errors.New("what it lists is not to be had: " + why), Fix: e.Fix}
 	}
 	init, err := initPath()
 	if err != nil {
@@ -113,7 +113,7 @@ func (a *app) list(ctx context.Context, l *loaded, servers []*casemate.Tool) (ma
 		return nil, nil, err
 	}
 	c.plan.Host.Records = filepath.Join(l.state, "questions.jsonl")
-	ask = slices.DeleteFunc(ask, func(t *casemate.Tool) bool {
+	ask = slices.DeleteFunc(slices.Clone(ask), func(t *casemate.Tool) bool { // the plan has them all
 		e := c.serves.Refused[t.Name]
 		if e != nil {
 			fail(string(t.Name), remote(e))
