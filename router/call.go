@@ -29,23 +29,32 @@ type call struct {
 	out     *casemate.Outcome
 
 	unstarted bool // no guest could be had for it, so that nothing of it ran
+	intended  bool // its intent is recorded
 }
 
 // Call runs one call and blocks until it is over. Cancelling ctx kills its
-// sandbox. It never returns nil.
+// sandbox, or, where that serves others too, tells the MCP server. It never
+// returns nil.
 func (r *Router) Call(ctx context.Context, c casemate.Call) *casemate.Outcome {
+	c.Tool = casemate.ToolName(strings.ToValidUTF8(cut(string(c.Tool), 128), "\uFFFD"))
+	c.Method = strings.ToValidUTF8(cut(c.Method, 128), "\uFFFD")
+	if c.Key != "" {
+		return r.callOnce(ctx, c)
+	}
+	return r.call(ctx, c).out
+}
+
+func (r *Router) call(ctx context.Context, c casemate.Call) *call {
 	if c.ID == "" {
 		c.ID = casemate.CallID(newID("c_"))
 	}
-	c.Tool = casemate.ToolName(strings.ToValidUTF8(cut(string(c.Tool), 128), "\uFFFD"))
-	c.Method = strings.ToValidUTF8(cut(c.Method, 128), "\uFFFD")
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	k := &call{Call: c, r: r, cancel: cancel, since: time.Now(), out: &casemate.Outcome{Call: c.ID, Tool: c.Tool}}
 	if err := r.enter(k); err != nil {
 		err.Call = c.ID
 		k.out.Error = casemate.JSON(err)
-		return k.out
+		return k
 	}
 	defer r.leave(k)
 	err := k.do(ctx)
@@ -54,7 +63,7 @@ func (r *Router) Call(ctx context.Context, c casemate.Call) *casemate.Outcome {
 		err = k.do(ctx) // once: with the tool that there is now
 	}
 	k.finish(err)
-	return k.out
+	return k
 }
 
 // stale says whether a call failed only because its tool was changed after it
@@ -163,6 +172,7 @@ func (k *call) do(ctx context.Context) (err error) {
 	if err := k.record("intent", nil); err != nil {
 		return &casemate.Error{Op: "record", Tool: k.Tool, Call: k.ID, Kind: casemate.Internal, Err: fmt.Errorf("the intent cannot be recorded, so it does not run: %w", err), Fix: "make room for, and writable, the record file"}
 	}
+	k.intended = true
 	if k.seat != nil && k.seat.many == nil {
 		if err := await(ctx, k.seat.turn, k.Tool, "its guest, which serves one call of a session at a time"); err != nil {
 			return err

@@ -141,6 +141,11 @@ func obey(n uint32, args []guest.Pair, memory map[string]string, send func(guest
 		case "bytes":
 			s, _ := strconv.Unquote(rest)
 			send(guest.Stdout, n, s)
+		case "repeat":
+			total, _ := strconv.Atoi(rest)
+			for ; total > 0; total -= guest.MaxReply {
+				send(guest.Stdout, n, strings.Repeat("y", min(total, guest.MaxReply)))
+			}
 		case "value":
 			send(guest.Value, n, rest)
 		case "complain":
@@ -405,7 +410,7 @@ func newWorld(t testing.TB, c Config, tools ...*casemate.Tool) *world {
 			t.Errorf("%d guests are left", n)
 		}
 		r.mu.Lock()
-		if len(r.inflight)+len(r.live)+len(r.sessions)+r.seated+int(r.bytes)+len(r.slots) != 0 {
+		if len(r.inflight)+len(r.live)+len(r.sessions)+r.seated+int(r.bytes)+len(r.slots)+r.order.Len()+int(r.keyedBytes)+r.remembered != 0 {
 			t.Errorf("left: %d calls, %d guests, %d sessions, %d seats, %d bytes, %d slots", len(r.inflight), len(r.live), len(r.sessions), r.seated, r.bytes, len(r.slots))
 		}
 		r.mu.Unlock()

@@ -37,7 +37,7 @@ func (k *call) record(event string, out *casemate.Outcome) (err error) {
 	}()
 	rc := casemate.Receipt{
 		Time: k.r.cfg.Now(), Event: event, Call: k.ID, Tool: k.Tool, Session: k.Session,
-		Backend: k.out.Backend, Args: k.args, Decision: k.out.Decision, Method: k.Method,
+		Backend: k.out.Backend, Args: k.args, Decision: k.out.Decision, Method: k.Method, Key: keyDigest(k.Call),
 	}
 	if k.tool != nil {
 		rc.Digest = k.tool.digest

@@ -46,6 +46,7 @@ package router
 
 import (
 	"cmp"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -104,6 +105,10 @@ type Router struct {
 	sessions map[casemate.SessionID]*session
 	seated   int // guests of sessions
 	live     map[*live]struct{}
+
+	order      *list.List // of *keyed whose outcome is kept, used last first
+	keyedBytes int64      // of them
+	remembered int        // keys of all sessions
 }
 
 // New compiles the schemas of the tools, and starts parking guests. A router
@@ -127,6 +132,7 @@ func New(c Config) (*Router, error) {
 		inflight: map[casemate.CallID]*call{},
 		sessions: map[casemate.SessionID]*session{},
 		live:     map[*live]struct{}{},
+		order:    list.New(),
 	}
 	for _, b := range c.Backends {
 		r.backends = append(r.backends, newBackend(b))

@@ -34,6 +34,7 @@ type session struct {
 
 	variants map[casemate.Digest]casemate.Digest // of guests: what this session gets instead
 	clients  []*attached
+	keys     map[keyID]*keyed
 }
 
 // A seat is where the guest of one tool, or of one MCP server, sits that
@@ -60,7 +61,7 @@ func newID(prefix string) string {
 // NewSession makes a session. Its id is a secret between the router and one
 // caller.
 func (r *Router) NewSession() casemate.SessionID {
-	s := &session{id: casemate.SessionID(newID("s_")), used: time.Now(), calls: map[casemate.ToolName]int{}, seats: map[string]*seat{}, variants: map[casemate.Digest]casemate.Digest{}}
+	s := &session{id: casemate.SessionID(newID("s_")), used: time.Now(), calls: map[casemate.ToolName]int{}, seats: map[string]*seat{}, variants: map[casemate.Digest]casemate.Digest{}, keys: map[keyID]*keyed{}}
 	var oldest casemate.SessionID
 	r.mu.Lock()
 	if len(r.sessions) >= maxSessions {
@@ -94,6 +95,7 @@ func (r *Router) EndSession(id casemate.SessionID) {
 	}
 	var seats []*seat
 	if s != nil {
+		r.forgetKeys(s)
 		for _, t := range s.seats {
 			seats = append(seats, t)
 		}
