@@ -75,6 +75,7 @@ func FuzzYAML(f *testing.F) {
 func FuzzManifest(f *testing.F) {
 	f.Add([]byte(header), "name", "/x y")
 	f.Add([]byte("version: 1\ntools:\n- name: a\n  run: {shell: {}}\n\n# end\nprofiles: {}\n"), "b", "c")
+	f.Add([]byte("version: 1\ntools: [ # none\n]  # end"), "b", "c")
 	f.Add([]byte(`{"version": 1, "tools": [{"name": "a", "run": {"shell": {}}}]}`), "b", "\u2028\"\\")
 	f.Fuzz(func(t *testing.T, src []byte, name, arg string) {
 		if !ValidName(name) || notText([]byte(arg)) != nil {

@@ -288,10 +288,14 @@ func (m *Manifest) add(text string) (*Manifest, error) {
 		first := t.items[0].start
 		return m.change(apply(m.Src, []edit{{span{first, first}, text}}), func(tools []any) []any { return append([]any{item(text)}, tools...) })
 	}
-	if t.form == list { // empty brackets
+	if t.form == list { // empty brackets: what else is on the line stays there
 		end := t.start + 1 + bytes.IndexByte(m.Src[t.start:], ']')
-		from := len(bytes.TrimRight(m.Src[:t.start], " \t"))
-		return m.change(apply(m.Src, []edit{{span{from, end}, newline + strings.TrimSuffix(text, newline)}}), last)
+		line, with := len(m.Src), newline+text
+		if i := bytes.IndexByte(m.Src[end:], '\n'); i >= 0 {
+			line, with = end+i, text
+		}
+		next := min(line+1, len(m.Src))
+		return m.change(apply(m.Src, []edit{{span{m.colon(), end}, ""}, {span{next, next}, with}}), last)
 	}
 	end := len(m.Src)
 	for _, k := range m.root.members {
@@ -328,24 +332,20 @@ func (m *Manifest) trailing(end int) int {
 
 // replace puts an entry, or "" for none, in the place of one that wrap wrote.
 // unchanged is false where that is not there any more as it was written.
-func (m *Manifest) replace(old, text string) (next *Manifest, unchanged bool, err error) {
+func (m *Manifest) replace(old, text string) (next *Manifest, unchanged bool) {
 	at := bytes.Index(m.Src, []byte(old))
 	if old == "" || at < 0 || bytes.Count(m.Src, []byte(old)) > 1 {
-		return m, false, nil
+		return m, false
 	}
-	with := text
+	edits := []edit{{span{at, at + len(old)}, text}}
+	if text == "" && len(m.root.get("tools").items) == 1 && !strings.HasPrefix(old, "{") {
+		edits = append(edits, edit{span{m.colon(), m.colon()}, " []"})
+	}
 	was := item(old)
-	rest := len(m.root.get("tools").items)
-	if text == "" && rest == 1 && !strings.HasPrefix(old, "{") {
-		from := len(bytes.TrimRight(m.Src[:at], " \t\r\n"))
-		_, newline, _ := m.layout()
-		next, err = m.change(apply(m.Src, []edit{{span{from, at + len(old)}, " []" + newline}}), func([]any) []any { return nil })
-		return next, true, err
-	}
-	next, err = m.change(apply(m.Src, []edit{{span{at, at + len(old)}, with}}), func(tools []any) []any {
+	next, err := m.change(apply(m.Src, edits), func(tools []any) []any {
 		i := slices.IndexFunc(tools, func(t any) bool { return reflect.DeepEqual(t, was) })
 		if i < 0 {
-			return nil
+			return append(tools, nil) // it goes on after the text: no edit makes that
 		}
 		if text == "" {
 			return slices.Delete(tools, i, i+1)
@@ -353,5 +353,14 @@ func (m *Manifest) replace(old, text string) (next *Manifest, unchanged bool, er
 		tools[i] = item(text)
 		return tools
 	})
-	return next, true, err
+	if err != nil {
+		return m, false
+	}
+	return next, true
+}
+
+// colon is where the colon after the name tools ends.
+func (m *Manifest) colon() int {
+	i := m.root.member("tools").name.end
+	return i + 1 + bytes.IndexByte(m.Src[i:], ':')
 }

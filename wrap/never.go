@@ -28,10 +28,10 @@ func (h *Host) never(p string, program bool) string {
 	switch {
 	case p == "/":
 		return "the whole file system is never granted"
-	case within(p, h.Home):
-		return "it holds your home folder"
 	case p == "/tmp" || strings.HasPrefix(p, "/."):
 		return "a sandbox has its own"
+	case within(p, h.Home):
+		return "it holds your home folder"
 	}
 	for _, d := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/out"} {
 		if within(d, p) {

@@ -66,7 +66,8 @@ type Plan struct {
 	next     *Manifest
 	granted  bool // the manifest changes
 	entries  map[string]written
-	record   *record // nil: forget it
+	record   *record // what is done; of undo, nil
+	undone   *record // of undo: what was
 	original []byte
 	release  func()
 }
@@ -240,10 +241,10 @@ func (p *Plan) server(d *Document, s *Server, r *Result, all map[string]*known) 
 	case ours && sameButFrom(was.Text, text):
 		text = was.Text
 	case ours:
-		next, unchanged, e := p.next.replace(was.Text, text)
-		if err = e; err == nil && unchanged {
+		next, unchanged := p.next.replace(was.Text, text)
+		if unchanged {
 			p.next, p.granted = next, true
-		} else if !unchanged {
+		} else {
 			r.Notes = append(r.Notes, "its entry was changed by hand, and is left as it is")
 			text = was.Text
 		}
@@ -311,24 +312,23 @@ func (p *Plan) Grant() error {
 
 // Apply changes the file: first the copy of what it was, then it.
 func (p *Plan) Apply() error {
-	if !p.Changes {
-		if p.record == nil {
-			return p.store.forget(p.File)
-		}
-		return nil
-	}
-	if p.record != nil {
+	if p.Changes && p.record != nil {
 		if err := p.store.keep(p.record, p.original); err != nil {
 			return err
 		}
 	}
-	if err := p.file.Replace(p.content); err != nil {
-		return err
+	if p.Changes {
+		if err := p.file.Replace(p.content); err != nil {
+			return err
+		}
 	}
-	if p.record == nil {
-		return p.store.forget(p.File)
+	if p.undone == nil {
+		return nil
 	}
-	return nil
+	if p.Edited {
+		return p.store.forget(p.File, "")
+	}
+	return p.store.forget(p.File, p.undone.Original)
 }
 
 // Undo plans to give the file at path back as it was, to the byte. If it was
@@ -367,7 +367,7 @@ func (p *Plan) undo(d *Document) error {
 		}
 	}
 	p.Changes = !bytes.Equal(p.content, d.src)
-	p.record = nil
+	p.record, p.undone = nil, was
 	for _, s := range d.Servers {
 		r := Result{Key: s.Key, Where: s.Where, State: s.State, Name: s.Name, Why: s.Why}
 		if s.State == Wrapped {
@@ -391,13 +391,11 @@ func (p *Plan) undo(d *Document) error {
 		case !ours:
 			continue
 		}
-		next, unchanged, err := p.next.replace(w.Text, "")
-		switch {
-		case err != nil || !unchanged:
-			p.Notes = append(p.Notes, "the profile "+name+" stays: it was changed by hand")
-		default:
+		if next, unchanged := p.next.replace(w.Text, ""); unchanged {
 			p.next, p.granted = next, true
 			p.Removed = append(p.Removed, name)
+		} else {
+			p.Notes = append(p.Notes, "the profile "+name+" stays: it was changed by hand")
 		}
 		delete(p.entries, name)
 	}

@@ -26,14 +26,14 @@ func Redact(argv []string) []string {
 		switch name, value, joined := strings.Cut(a, "="); {
 		case i > 0 && hide && !wasOption:
 			out[i] = hiddenText
+		case strings.Contains(name, "://"):
+			out[i] = redactURL(a)
 		case i > 0 && joined && (secretName.MatchString(name) || secret(value)):
 			out[i] = name + "=" + hiddenText
 		case i > 0 && joined && strings.Contains(value, "://"):
 			out[i] = name + "=" + redactURL(value)
 		case i > 0 && secret(a):
 			out[i] = hiddenText
-		case strings.Contains(a, "://"):
-			out[i] = redactURL(a)
 		default:
 			out[i] = a
 		}

@@ -106,11 +106,18 @@ func (s *store) keep(r *record, original []byte) error {
 	return syncFolder(s.dir)
 }
 
-// forget ends the record of a file that is as it was. Copies of content stay.
-func (s *store) forget(file string) error {
-	if err := os.Remove(filepath.Join(s.of(file), "record.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return s.wrong(err)
+// forget ends the record of a file. The copy of what it was stays where the
+// file is not that again.
+func (s *store) forget(file string, original string) error {
+	for _, name := range []string{"record.json", original} {
+		if name == "" {
+			continue
+		}
+		if err := os.Remove(filepath.Join(s.of(file), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s.wrong(err)
+		}
 	}
+	os.Remove(s.of(file)) // if nothing else is in it
 	return nil
 }
 
