@@ -45,6 +45,9 @@ func beGuest(how string) {
 	if server, ok := strings.CutPrefix(how, "mcp "); ok {
 		beMCPGuest(pipe, server)
 	}
+	if scope, ok := strings.CutPrefix(how, "shell "); ok {
+		beShell(pipe, scope == string(casemate.ScopeSession))
+	}
 	send := func(t guest.Type, call uint32, body string) {
 		if guest.Write(pipe, guest.Frame{Type: t, Call: call, Body: []byte(body)}) != nil {
 			os.Exit(1)
@@ -221,6 +224,9 @@ func (b *bare) Start(_ context.Context, s casemate.Spec) (casemate.Sandbox, erro
 	}
 	if m := s.Tool.Run.MCP; m != nil {
 		how = "mcp " + m.Command[1]
+	}
+	if s.Tool.Run.Shell != nil {
+		how = "shell " + string(s.Tool.Security.Scope)
 	}
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -20,10 +20,18 @@ const serverVar = "CASEMATE_ROUTER_TEST_SERVER"
 // beMCPGuest is the guest of a tool of MCP: the real runner, with this binary
 // as its server.
 func beMCPGuest(pipe *os.File, how string) {
-	cwd, _ := os.Getwd()
-	err := runners.Serve(pipe, plan.Guest{Tool: "server", Runner: "mcp", Session: true, Command: []plan.Arg{{Text: "/proc/self/exe"}},
-		Env: []string{serverVar + "=" + how, "GORACE=atexit_sleep_ms=0"}, Cwd: cwd})
-	if err != nil {
+	beRunner(pipe, plan.Guest{Tool: "server", Runner: "mcp", Session: true, Command: []plan.Arg{{Text: "/proc/self/exe"}},
+		Env: []string{serverVar + "=" + how, "GORACE=atexit_sleep_ms=0"}})
+}
+
+// beShell is the guest of a shell tool.
+func beShell(pipe *os.File, session bool) {
+	beRunner(pipe, plan.Guest{Tool: "sh", Runner: "shell", Session: session})
+}
+
+func beRunner(pipe *os.File, g plan.Guest) {
+	g.Cwd, _ = os.Getwd()
+	if err := runners.Serve(pipe, g); err != nil {
 		fmt.Fprintln(os.Stderr, "runner:", err)
 		os.Exit(1)
 	}
