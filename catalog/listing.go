@@ -131,6 +131,48 @@ type listed struct {
 	schema            json.RawMessage
 }
 
+// understood is a schema without the patterns that only other dialects of
+// regular expressions know (looking ahead, as in those of e-mail addresses):
+// the server checks by them itself, and planners see them as it lists them.
+func understood(schema json.RawMessage) json.RawMessage {
+	var v any
+	d := json.NewDecoder(bytes.NewReader(schema))
+	d.UseNumber()
+	if d.Decode(&v) != nil || !dropForeign(v) {
+		return schema
+	}
+	j, err := json.Marshal(v)
+	if err != nil { // what was decoded always marshals
+		panic("catalog: bug: " + err.Error())
+	}
+	return j
+}
+
+// dropForeign takes foreign patterns out of v, and says whether there were any.
+func dropForeign(v any) (changed bool) {
+	switch v := v.(type) {
+	case []any:
+		for _, x := range v {
+			changed = dropForeign(x) || changed
+		}
+	case map[string]any:
+		for k, x := range v {
+			switch p, isText := x.(string); k {
+			case "const", "enum", "default", "examples": // values, not schemas
+				continue
+			case "pattern":
+				if _, err := regexp.Compile(p); isText && err != nil {
+					delete(v, k)
+					changed = true
+					continue
+				}
+			}
+			changed = dropForeign(x) || changed
+		}
+	}
+	return changed
+}
+
 // readListed reads one object of tools/list.
 func readListed(raw json.RawMessage) (listed, error) {
 	var l listed
@@ -149,6 +191,7 @@ func readListed(raw json.RawMessage) (listed, error) {
 	if err != nil || string(s["type"]) != `"object"` {
 		return l, errors.New("its inputSchema is not the schema of an object")
 	}
+	l.schema = understood(l.schema)
 	if _, why := compile(l.schema); why != "" {
 		return l, errors.New("its inputSchema cannot be used: " + why)
 	}

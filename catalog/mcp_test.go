@@ -209,6 +209,26 @@ func TestWhatAServerListsIsData(t *testing.T) {
 	}
 }
 
+// TestPatternsOfOtherDialects: what Go's regular expressions do not know is
+// checked by the server alone, and everything else still here.
+func TestPatternsOfOtherDialects(t *testing.T) {
+	cfg := loadServers(t, "version: 1\ntools:\n  - {name: a, mcp: {command: [a]}}\n")
+	raw := `{"name": "mail", "inputSchema": {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "properties": {` +
+		`"to": {"type": "string", "format": "email", "pattern": "^(?!\\.)[a-z.]+@[a-z.]+$"}, "id": {"type": "string", "pattern": "^[0-9]+$"}, "pattern": {"const": {"pattern": "(?!"}}}}}`
+	approve(t, cfg, "a", raw)
+	mail := find(cfg, "mail")
+	if mail == nil {
+		t.Fatal(cfg.Unsupported)
+	}
+	want := `{"$schema":"http://json-schema.org/draft-07/schema#","properties":{"id":{"pattern":"^[0-9]+$","type":"string"},"pattern":{"const":{"pattern":"(?!"}},"to":{"format":"email","type":"string"}},"type":"object"}`
+	if string(mail.Parameters) != want {
+		t.Errorf("parameters %s", mail.Parameters)
+	}
+	if !strings.Contains(string(mail.Run.MCP.Listed), `(?!\\.)`) {
+		t.Errorf("listed %s", mail.Run.MCP.Listed)
+	}
+}
+
 func TestListingsThatAreNone(t *testing.T) {
 	for _, c := range []struct{ name, raw, want string }{
 		{"nothing", "", "no JSON"},
