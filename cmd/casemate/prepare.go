@@ -216,7 +216,7 @@ func (p preparation) installer() []string {
 		"--no-compile", "--no-cache-dir", "--no-input", "--no-warn-script-location", "--disable-pip-version-check", "--progress-bar=off", "--quiet"}
 	if p.request.Registry == packages.NPM {
 		script = npmInstall
-		args = []string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--package-lock", "--save", "--omit=dev",
+		args = []string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--package-lock", "--save", "--omit=dev", "--omit-lockfile-registry-resolved",
 			"--install-links=false", "--loglevel=error", "--cache=/tmp/npm", "--prefix=/tmp/p/tree"}
 	}
 	out := append([]string{"/bin/sh", "-c", script, "sh"}, p.runtime.Argv...)
@@ -420,17 +420,19 @@ func (a *app) runInstaller(ctx context.Context, init string, l *loaded, p prepar
 	if err := h.ctl.do(ctx, opCall, callBody{Tool: t.Name, Arguments: []byte("{}")}, &o); err != nil {
 		return err
 	}
-	if o.Error != nil {
+	if o.Error == nil && (o.Result == nil || !o.Result.IsError) {
+		return nil
+	}
+	if o.Error != nil && o.Error.Kind != casemate.ToolFailed {
 		return remote(o.Error)
 	}
-	if o.Result != nil && o.Result.IsError {
-		text := ""
+	text := ""
+	if o.Result != nil {
 		for _, c := range o.Result.Content {
-			text += c.Text
+			text += c.Text + "\n"
 		}
-		return p.failed(text)
 	}
-	return nil
+	return p.failed(text)
 }
 
 // failed says what an installer's last words mean.
@@ -446,17 +448,17 @@ func (p preparation) failed(text string) error {
 	return e
 }
 
-// lastWords are the last lines of an installer, on one.
+// lastWords are the last lines of an installer that say something, on one.
 func lastWords(text string) string {
-	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
-	if len(lines) > 6 {
-		lines = lines[len(lines)-6:]
+	lines := slices.DeleteFunc(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), func(s string) bool {
+		return len(strings.Fields(s)) < 4 || strings.Contains(s, "complete log of this run")
+	})
+	if len(lines) == 0 {
+		return "it says nothing"
 	}
+	lines = lines[max(0, len(lines)-6):]
 	out := strings.Join(lines, "; ")
-	if len(out) > 800 {
-		out = "…" + out[len(out)-800:]
-	}
-	return out
+	return out[max(0, len(out)-800):]
 }
 
 func homeFolder() string {
