@@ -21,7 +21,7 @@ func TestManifestNamesEveryKey(t *testing.T) {
 	}
 	manual := map[string]bool{}
 	for _, code := range regexp.MustCompile("`[^`\n]+`").FindAllString(read(t, "docs/manifest.md"), -1) {
-		for _, word := range regexp.MustCompile(`[A-Za-z_]+`).FindAllString(code, -1) {
+		for _, word := range regexp.MustCompile(`[A-Za-z_][A-Za-z0-9_]*`).FindAllString(code, -1) {
 			manual[word] = true
 		}
 	}
