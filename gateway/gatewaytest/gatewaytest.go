@@ -10,6 +10,8 @@
 //	sleep             wait until killed
 //	set TEXT          remember
 //	get               print what was remembered
+//
+// The guest of an MCP server is a process, its command.
 package gatewaytest
 
 import (
@@ -48,13 +50,13 @@ func (b *Backend) Probe(context.Context) (casemate.Capabilities, error) {
 }
 
 // Start starts one guest.
-func (b *Backend) Start(context.Context, casemate.Spec) (casemate.Sandbox, error) {
+func (b *Backend) Start(_ context.Context, spec casemate.Spec) (casemate.Sandbox, error) {
 	ours, theirs := net.Pipe()
 	s := &sandbox{Conn: ours, gone: make(chan struct{})}
 	go func() {
 		defer close(s.gone)
 		defer theirs.Close()
-		b.guest(theirs)
+		b.guest(theirs, spec.Tool)
 	}()
 	return s, nil
 }
@@ -123,11 +125,15 @@ func (b *Backend) until(stop <-chan time.Time, ok func() bool) bool {
 	}
 }
 
-func (b *Backend) guest(pipe net.Conn) {
+func (b *Backend) guest(pipe net.Conn, t *casemate.Tool) {
 	send := func(t guest.Type, call uint32, body string) bool {
 		return guest.Write(pipe, guest.Frame{Type: t, Call: call, Body: []byte(body)}) == nil
 	}
 	if !send(guest.Ready, 0, string(guest.AppendPairs(nil, []guest.Pair{{Key: "version", Value: strconv.Itoa(guest.Version)}, {Key: "runtime", Value: "goroutine"}}))) {
+		return
+	}
+	if t != nil && t.Run.MCP != nil {
+		serve(pipe, t.Run.MCP.Command)
 		return
 	}
 	in := bufio.NewReader(pipe)

@@ -120,8 +120,11 @@ func (s *server) lists(ctx context.Context, req sdk.Request, all []*upstream, me
 	}
 	if len(all) == 1 {
 		o, more, err := s.ask(ctx, req, all[0], method, params)
-		if err != nil || more != nil {
-			return more, err
+		if err != nil {
+			return nil, err
+		}
+		if more != nil {
+			return more, nil
 		}
 		raw := s.took(all[0], method, o.Result.Raw)
 		modern := s.versionOf(req) >= stateless

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -153,19 +155,33 @@ func callTool(id any, tool, code, more string) string {
 
 // A door is an HTTP server with MCP behind the real door.
 type door struct {
-	t    *testing.T
-	url  string
-	addr net.Addr
-	back *gatewaytest.Backend
-	r    *router.Router
+	t     *testing.T
+	url   string
+	token string
+	addr  net.Addr
+	back  *gatewaytest.Backend
+	r     *router.Router
+}
+
+func sha(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
 }
 
 func newDoor(t *testing.T, o Options) *door {
 	t.Helper()
 	r, back := gatewaytest.New(t)
+	d := serveDoor(t, r, r, gateway.Config{Token: token}, o)
+	d.back = back
+	return d
+}
+
+// serveDoor serves what is shown of r.
+func serveDoor(t *testing.T, r *router.Router, shown gateway.Router, c gateway.Config, o Options) *door {
+	t.Helper()
 	sessions := gateway.NewSessions(r, 0)
 	ctx, cancel := context.WithCancel(context.Background())
-	h, err := gateway.Handler(gateway.Config{Token: token}, map[string]http.Handler{"/mcp": Handler(ctx, r, sessions, o)})
+	h, err := gateway.Handler(c, map[string]http.Handler{"/mcp": Handler(ctx, shown, sessions, o)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +198,7 @@ func newDoor(t *testing.T, o Options) *door {
 		}
 		sessions.Close()
 	})
-	return &door{t, "http://" + l.Addr().String() + "/mcp", l.Addr(), back, r}
+	return &door{t: t, url: "http://" + l.Addr().String() + "/mcp", token: token, addr: l.Addr(), r: r}
 }
 
 type answer struct {
@@ -206,7 +222,7 @@ func (d *door) do(ctx context.Context, method, body string, headers ...string) (
 	if err != nil {
 		return answer{}, err
 	}
-	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Authorization", "Bearer "+d.token)
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json, text/event-stream")
 	for i := 0; i+1 < len(headers); i += 2 {

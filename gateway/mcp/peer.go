@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/casemate/casemate"
@@ -232,7 +233,7 @@ type conversation struct {
 	over     bool
 	attached map[casemate.SessionID]func() // detaches; nil until ready
 	called   map[string]bool               // servers that were asked for something
-	requests []route                       // that run, oldest first
+	requests []*peer                       // that run, oldest first
 }
 
 // maxAttached is how many Casemate sessions may speak to one client.
@@ -293,32 +294,29 @@ func (c *conversation) end() {
 }
 
 // request notes that a request runs, until the function that it returns.
-func (c *conversation) request(r route, server string) (over func()) {
+func (c *conversation) request(p *peer) (over func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.called[server] = true
-	c.requests = append(c.requests, r)
+	c.called[p.server] = true
+	c.requests = append(c.requests, p)
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		for i := range c.requests {
-			if c.requests[i].ctx == r.ctx {
-				c.requests = append(c.requests[:i:i], c.requests[i+1:]...)
-				return
-			}
-		}
+		c.requests = slices.DeleteFunc(slices.Clone(c.requests), func(o *peer) bool { return o == p })
 	}
 }
 
-// route is the way for what belongs to no request: over HTTP the stream of a
-// request that runs is open for certain, and the one of the session may not be.
-func (c *conversation) route() route {
+// way is how what belongs to no request goes: over HTTP the stream of a request
+// that runs is open for certain, and the one of the session may not be.
+func (c *conversation) way() (route, *outbox) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.requests); n > 0 {
-		return c.requests[n-1]
+		p := c.requests[n-1]
+		to, _, _ := p.current()
+		return to, p.out
 	}
-	return route{session: c.session}
+	return route{session: c.session}, c.out
 }
 
 // Capabilities are those that the client declared.
@@ -329,14 +327,15 @@ func (c *conversation) Version() string { return c.version }
 
 // Ask asks the client outside of a request.
 func (c *conversation) Ask(ctx context.Context, _, method string, params json.RawMessage) (json.RawMessage, error) {
-	return c.route().ask(ctx, method, params)
+	to, _ := c.way()
+	return to.ask(ctx, method, params)
 }
 
 // Notify tells the client.
 func (c *conversation) Notify(_, method string, params json.RawMessage) {
-	to := route{session: c.session}
+	to, out := route{session: c.session}, c.out
 	if method == "notifications/message" {
-		to = c.route()
+		to, out = c.way()
 	}
-	c.out.put(note{to, method, params})
+	out.put(note{to, method, params})
 }

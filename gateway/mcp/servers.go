@@ -3,6 +3,7 @@ package mcp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 
 	"github.com/casemate/casemate"
@@ -28,7 +29,7 @@ func (s *server) callServer(ctx context.Context, req sdk.Request, t *casemate.To
 	o, more, err := s.hand(ctx, req, from, t.Run.MCP.Server, c)
 	switch {
 	case err != nil:
-		if _, ok := err.(*jsonrpc.Error); ok {
+		if _, ok := errors.AsType[*jsonrpc.Error](err); ok {
 			return nil, err
 		}
 		return &rawResult{raw: encode(failure(casemate.JSON(err))), modern: modern}, nil
@@ -36,10 +37,39 @@ func (s *server) callServer(ctx context.Context, req sdk.Request, t *casemate.To
 		return more, nil
 	case o.ServerError != nil:
 		return nil, serverError(o.ServerError)
-	case o.Result != nil && o.Result.Raw != nil:
-		return answered(o, o.Result.Raw, modern), nil
+	case o.Result == nil || o.Result.Raw == nil:
+		return answered(o, encode(result(o, modern)), modern), nil
+	case asks(o.Result.Raw):
+		return answered(o, encode(failure(wantsInput())), modern), nil
+	case o.Error != nil && string(field(o.Result.Raw, "isError")) != "true":
+		return answered(o, withFailure(o.Result.Raw, gateway.PlannerError(o.Error)), modern), nil
 	}
-	return answered(o, encode(result(o, modern)), modern), nil
+	return answered(o, o.Result.Raw, modern), nil
+}
+
+// asks says whether a result is none, but what its client is to be asked. The
+// router asks, and only what the manifest grants; what is left was not granted.
+func asks(raw json.RawMessage) bool {
+	kind := field(raw, "resultType")
+	return kind != nil && text(kind) != "complete" || field(raw, "inputRequests") != nil
+}
+
+func wantsInput() *casemate.ErrorJSON {
+	return &casemate.ErrorJSON{Kind: casemate.ToolFailed, Message: "the server answered with a request for input instead of a result"}
+}
+
+// withFailure is a result of a tool whose call failed all the same: what it
+// wrote was not carried out, for example.
+func withFailure(raw json.RawMessage, e *casemate.ErrorJSON) json.RawMessage {
+	ms, err := members(raw)
+	if err != nil {
+		return encode(failure(e))
+	}
+	said := elements(get(ms, "content"))
+	for _, c := range failure(e).Content {
+		said = append(said, encode(c))
+	}
+	return compose(with(with(ms, "content", array(said)), "isError", json.RawMessage("true")))
 }
 
 // answered is a result for the client, with the id of its call.
@@ -52,13 +82,30 @@ func answered(o *casemate.Outcome, raw json.RawMessage, modern bool) *rawResult 
 }
 
 // serverError is an error that a server answered.
-func serverError(raw json.RawMessage) *jsonrpc.Error {
+func serverError(raw json.RawMessage) error {
 	e := &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: text(field(raw, "message")), Data: field(raw, "data")}
 	var code int64
 	if json.Unmarshal(field(raw, "code"), &code) == nil && code != 0 {
 		e.Code = code
 	}
+	if e.Code == jsonrpc.CodeMethodNotFound {
+		return &notFound{e}
+	}
 	return e
+}
+
+// A notFound is a server's error of that code. The SDK takes what is one by
+// errors.Is for its own, and writes its own words.
+type notFound struct{ wire *jsonrpc.Error }
+
+func (e *notFound) Error() string { return e.wire.Message }
+
+func (e *notFound) As(target any) bool {
+	p, ok := target.(**jsonrpc.Error)
+	if ok {
+		*p = e.wire
+	}
+	return ok
 }
 
 // ask asks the server u by a method, and returns what it answers.
@@ -69,7 +116,7 @@ func (s *server) ask(ctx context.Context, req sdk.Request, u *upstream, method s
 	o, more, err := s.hand(ctx, req, s.origins.of(req), u.name(), casemate.Call{Tool: u.Name, Method: method, Arguments: params})
 	switch {
 	case err != nil:
-		if _, ok := err.(*jsonrpc.Error); !ok {
+		if _, ok := errors.AsType[*jsonrpc.Error](err); !ok {
 			err = refusal(casemate.JSON(err), "")
 		}
 		return nil, nil, err
@@ -79,6 +126,8 @@ func (s *server) ask(ctx context.Context, req sdk.Request, u *upstream, method s
 		return nil, nil, serverError(o.ServerError)
 	case o.Error != nil || o.Result == nil || o.Result.Raw == nil:
 		return nil, nil, refusal(gateway.PlannerError(o.Error), o.Call)
+	case asks(o.Result.Raw):
+		return nil, nil, refusal(wantsInput(), o.Call)
 	}
 	return o, nil, nil
 }
@@ -143,7 +192,7 @@ func (s *server) hand(ctx context.Context, req sdk.Request, from *origin, server
 	if conv != nil {
 		p.caps = conv.caps
 		conv.use(id)
-		defer conv.request(to, server)()
+		defer conv.request(p)()
 	}
 	p.told = s.ticks(ctx, req)
 	defer p.told()

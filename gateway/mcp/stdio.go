@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"syscall"
 	"time"
 
 	"github.com/casemate/casemate/gateway"
@@ -45,17 +46,23 @@ func ServeStdio(ctx context.Context, in io.Reader, out io.Writer, r gateway.Rout
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- ss.Wait() }()
+	left := false
 	select {
 	case err = <-ended:
+		left = ctx.Err() != nil
 	case <-ctx.Done(): // by the caller, or because the input ended
 		if d, ok := in.(interface{ SetReadDeadline(time.Time) error }); ok {
 			d.SetReadDeadline(time.Now()) // an error means that it cannot be interrupted
 		}
 		select {
 		case err = <-ended:
+			left = true
 		case <-time.After(2*drainTime - drainTime/4):
 			err = errors.New("calls did not end when the client left")
 		}
+	}
+	if left || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
+		return nil // the client left: what could not be sent any more is no fault
 	}
 	return err
 }
@@ -74,6 +81,9 @@ func normalize(r *jsonrpc.Response) {
 		return
 	}
 	if e, ok := errors.AsType[*jsonrpc.Error](r.Error); ok && e.Code != 0 {
+		if _, server := r.Error.(*notFound); server {
+			r.Error = e
+		}
 		return
 	}
 	code := int64(jsonrpc.CodeInvalidRequest)
