@@ -86,8 +86,10 @@ func Parse(argv []string) (*Request, error) {
 	if len(argv) > 1 {
 		second = argv[1]
 	}
-	if slices.Contains(others, name) || slices.Contains(others, name+" "+second) {
-		return nil, invalid("use npx -y PACKAGE", "%s is not known", strings.TrimSpace(name+" "+second))
+	for _, runner := range []string{name, name + " " + second} {
+		if slices.Contains(others, runner) {
+			return nil, invalid("use npx -y PACKAGE", "%s is not known", runner)
+		}
 	}
 	switch name {
 	case "npx":
