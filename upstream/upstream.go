@@ -240,10 +240,10 @@ func (s *Server) end(err error) {
 	s.pending = nil
 	s.mu.Unlock()
 	s.cancel()
+	close(s.gone) // first: whoever gets an answer of below sees that it is
 	for _, p := range all {
 		p.answer <- answer{err: fmt.Errorf("%w: %w", ErrGone, err)}
 	}
-	close(s.gone)
 }
 
 // A logger bounds what is logged.
