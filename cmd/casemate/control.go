@@ -26,7 +26,8 @@ type message struct {
 	Body  json.RawMessage     `json:"body,omitempty"`
 	Error *casemate.ErrorJSON `json:"error,omitempty"` // of a reply
 
-	file *os.File // that came with it
+	file  *os.File                    // that came with it
+	serve func(context.Context) error // of opShim
 }
 
 // The requests. An operator's socket knows status and stop alone.
@@ -206,37 +207,53 @@ func (c *client) read(max int64) {
 // do sends one request and decodes its reply into out. When ctx is done it
 // returns at once, and of a call the router is told.
 func (c *client) do(ctx context.Context, op string, in, out any) error {
-	return c.request(ctx, c.conn, op, in, out)
-}
-
-// hand sends one request with a descriptor, which only the other side has
-// then.
-func (c *client) hand(ctx context.Context, op string, f *os.File, in any) error {
-	return c.request(ctx, &rightsWriter{c.conn.(*net.UnixConn), f}, op, in, nil)
-}
-
-func (c *client) request(ctx context.Context, to io.Writer, op string, in, out any) error {
-	body, err := json.Marshal(in)
+	p, err := c.send(c.conn, op, in)
 	if err != nil {
 		return err
 	}
-	ch := make(chan message, 1)
+	return p.wait(ctx, out)
+}
+
+// hand sends one request with a descriptor, which only the other side has
+// then; wait is for its reply.
+func (c *client) hand(op string, f *os.File, in any) (p *pending, err error) {
+	return c.send(&rightsWriter{c.conn.(*net.UnixConn), f}, op, in)
+}
+
+// A pending request was sent and has no reply yet.
+type pending struct {
+	*client
+	id    uint64
+	op    string
+	reply chan message
+}
+
+func (c *client) send(to io.Writer, op string, in any) (*pending, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	p := &pending{c, 0, op, make(chan message, 1)}
 	c.mu.Lock()
 	c.next++
-	id := c.next
-	c.waiting[id] = ch
+	p.id = c.next
+	c.waiting[p.id] = p.reply
 	c.mu.Unlock()
 	c.out.Lock()
-	err = writeMessage(to, message{ID: id, Op: op, Body: body})
+	err = writeMessage(to, message{ID: p.id, Op: op, Body: body})
 	c.out.Unlock()
 	if err != nil {
 		<-c.closed()
-		return c.why(err)
+		return nil, c.why(err)
 	}
+	return p, nil
+}
+
+func (p *pending) wait(ctx context.Context, out any) error {
 	done := ctx.Done()
 	for {
 		select {
-		case m := <-ch:
+		case m := <-p.reply:
 			if m.Error != nil {
 				return remote(m.Error)
 			}
@@ -244,14 +261,14 @@ func (c *client) request(ctx context.Context, to io.Writer, op string, in, out a
 				return nil
 			}
 			return json.Unmarshal(m.Body, out)
-		case <-c.gone:
-			return c.why(nil)
+		case <-p.gone:
+			return p.why(nil)
 		case <-done:
-			if op != opCall && op != opExec {
+			if p.op != opCall && p.op != opExec && p.op != opListing {
 				return ctx.Err()
 			}
 			done = nil // the router still answers, with what became of the call
-			go c.do(context.WithoutCancel(ctx), opCancel, cancelBody{id}, nil)
+			go p.do(context.WithoutCancel(ctx), opCancel, cancelBody{p.id}, nil)
 		}
 	}
 }

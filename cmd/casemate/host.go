@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"syscall"
@@ -170,6 +170,7 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 		cmd.Stdin, cmd.Stdout = o.std[0], o.std[1]
 	}
 	h := &host{init: o.init, compiled: o.compiled, spawner: s, exited: make(chan struct{}), keep: func() { conn.Close() }}
+	logs := &serverLogs{dir: filepath.Join(filepath.Dir(o.compiled.plan.Host.Records), serverLogFolder)}
 	started := make(chan error)
 	go func() {
 		// Pdeathsig follows the thread that forks: it is this goroutine's own
@@ -184,7 +185,7 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 			return
 		}
 		copied := make(chan struct{})
-		go func() { relay(said, o.console); close(copied) }()
+		go func() { relay(said, o.console, logs); close(copied) }()
 		cmd.Wait()
 		h.state = cmd.ProcessState
 		<-copied
@@ -220,31 +221,6 @@ func memfile(name string, b []byte) (*os.File, error) {
 	}
 	_, err = f.Seek(0, io.SeekStart)
 	return f, err
-}
-
-// relay hands on what a router says, escaped and bounded: it may be hijacked
-// and standard error may be a terminal, or a log on a disk.
-func relay(r io.ReadCloser, c *console) {
-	defer r.Close()
-	const most = 100 // lines in ten seconds
-	b := bufio.NewReaderSize(r, 4096)
-	since, lines, cut := time.Now(), 0, false
-	for {
-		line, more, err := b.ReadLine()
-		if err != nil {
-			return
-		}
-		if time.Since(since) > 10*time.Second {
-			since, lines = time.Now(), 0
-		}
-		if lines++; lines == most {
-			c.note("router: says too much; the rest of ten seconds is dropped")
-		}
-		if lines < most && !cut {
-			c.note("router: %s", line)
-		}
-		cut = more // the rest of a line that is too long
-	}
 }
 
 // stop ends the router in order: calls in flight finish, for ten seconds at
@@ -292,7 +268,11 @@ func (h *host) respawn(ctx context.Context) error {
 		h.spawner = s
 		ctx, cancel := context.WithTimeout(ctx, drain)
 		defer cancel()
-		return h.ctl.hand(ctx, opSpawner, s.Router, struct{}{}) // only the router has it then, so that its end is seen
+		p, err := h.ctl.hand(opSpawner, s.Router, struct{}{}) // only the router has it then, so that its end is seen
+		if err != nil {
+			return err
+		}
+		return p.wait(ctx, nil)
 	}
 }
 

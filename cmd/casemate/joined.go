@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
-	"sync/atomic"
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/gateway"
@@ -27,44 +26,33 @@ type joinedSession struct {
 	shims map[string]int // by server
 }
 
-// serveShim serves the client behind a shim until it leaves: the tools of one
-// server, under the names that the server has for them.
-func (s *server) serveShim(ctx context.Context, f *os.File, in shimBody) error {
-	if f == nil {
-		return errors.New("no connection came with it")
+// shim prepares to serve the client behind a shim: its session is there when
+// it returns.
+func (s *server) shim(m message) (serve func(context.Context) error, err error) {
+	if m.file == nil {
+		return nil, errors.New("no connection came with it")
 	}
-	conn, err := net.FileConn(f)
-	f.Close()
+	defer m.file.Close()
+	var in shimBody
+	if err := json.Unmarshal(m.Body, &in); err != nil {
+		return nil, err
+	}
+	conn, err := net.FileConn(m.file)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer conn.Close()
 	id := s.join(in)
+	return func(ctx context.Context) error { return s.serveShim(ctx, conn, in, id) }, nil
+}
+
+// serveShim serves that client until it leaves: the tools of one server, under
+// the names that the server has for them.
+func (s *server) serveShim(ctx context.Context, conn net.Conn, in shimBody, id casemate.SessionID) error {
 	defer s.part(in, id)
+	defer conn.Close()
 	log := s.log().With("server", escapeLine(in.Server))
-	r := &inSession{Router: told{s.router, s.console}, id: id}
-	return mcp.ServeStdio(ctx, conn, conn, gateway.ServerView(r, in.Server), mcp.Options{Version: version(), Log: log})
-}
-
-// An inSession is a router whose first session is one that others share, and
-// that ends with the last of them.
-type inSession struct {
-	gateway.Router
-	id    casemate.SessionID
-	given atomic.Bool
-}
-
-func (r *inSession) NewSession() casemate.SessionID {
-	if r.given.CompareAndSwap(false, true) {
-		return r.id
-	}
-	return r.Router.NewSession()
-}
-
-func (r *inSession) EndSession(id casemate.SessionID) {
-	if id != r.id {
-		r.Router.EndSession(id)
-	}
+	o := mcp.Options{Version: version(), Log: log, Session: id}
+	return mcp.ServeStdio(ctx, conn, conn, gateway.ServerView(told{s.router, s.console}, in.Server), o)
 }
 
 // join counts one more shim of a session, which the first begins.

@@ -102,7 +102,7 @@ func newServer(s settings, ctl net.Conn, c *console) (*server, error) {
 	b := process.New(os.NewFile(fdSpawner, "spawner"))
 	r, err := router.New(router.Config{
 		Tools: s.Tools, Refused: refused(s.Refused), Backends: []casemate.Backend{b}, Recorder: b, Pool: s.Pool,
-		Concurrency: s.Concurrency, PerTool: s.PerTool, Recent: s.Recent,
+		Concurrency: s.Concurrency, PerTool: s.PerTool, Recent: s.Recent, ServerLog: serverLog(os.Stderr), Version: version(),
 	})
 	if err != nil {
 		return nil, err
@@ -261,6 +261,13 @@ func (s *server) connection(c net.Conn, owner bool) error {
 		if (m.Op == opSpawner || m.Op == opShim) && rights != nil {
 			m.file = rights.take()
 		}
+		if m.Op == opShim && owner {
+			// At once, so that what follows about its session finds that.
+			serve, err := s.shim(m)
+			if m.serve = serve; err != nil {
+				m.serve = func(context.Context) error { return err }
+			}
+		}
 		ctx, done := context.WithCancel(ctx)
 		p.mu.Lock()
 		p.calls[m.ID] = done
@@ -395,12 +402,7 @@ func (p *peer) do(ctx context.Context, m message) (any, error) {
 		s.backend.Reconnect(m.file)
 		return struct{}{}, nil
 	case opShim:
-		var in shimBody
-		if err := json.Unmarshal(m.Body, &in); err != nil {
-			m.file.Close()
-			return nil, err
-		}
-		return struct{}{}, s.serveShim(ctx, m.file, in)
+		return struct{}{}, m.serve(ctx)
 	case opVariants:
 		var in variantsBody
 		if err := json.Unmarshal(m.Body, &in); err != nil {

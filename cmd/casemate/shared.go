@@ -180,7 +180,11 @@ func (s *shared) serve(ctx context.Context) error {
 			}
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				if err := s.refresh(ctx, ""); err != nil {
+				l, err := s.loadOwn()
+				if err == nil {
+					err = s.refresh(ctx, l, "")
+				}
+				if err != nil {
 					s.complain(casemate.JSON(err))
 				}
 				continue

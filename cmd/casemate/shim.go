@@ -85,24 +85,19 @@ type clientProcess struct {
 	start uint64
 }
 
-func (p clientProcess) String() string { return fmt.Sprintf("%d@%d", p.pid, p.start) }
-
-// parentOf returns the process that started pid and is still there, and pid
-// itself.
-func parentOf(pid int) (parent, self clientProcess, err error) {
+// clientOf returns the process that started the shim pid, or that itself where
+// its client is gone already.
+func clientOf(pid int) (clientProcess, error) {
 	ppid, start, err := readStat(pid)
 	if err != nil {
-		return clientProcess{}, clientProcess{}, err
+		return clientProcess{}, err
 	}
-	self = clientProcess{pid, start}
-	if ppid <= 1 {
-		return self, self, nil // its client is gone, or is init, which is nobody's client
+	if ppid > 1 { // 1 is nobody's client
+		if _, began, err := readStat(ppid); err == nil && began <= start {
+			return clientProcess{ppid, began}, nil
+		}
 	}
-	_, began, err := readStat(ppid)
-	if err != nil || began > start {
-		return self, self, nil
-	}
-	return clientProcess{ppid, began}, self, nil
+	return clientProcess{pid, start}, nil
 }
 
 // readStat reads the parent and the time of start of a process; see
