@@ -52,7 +52,7 @@ func TestProposes(t *testing.T) {
 	for _, d := range []string{"docs", "data/sub", "empty", "repo/.git", ".ssh", ".aws", ".config/gcloud", ".claude", ".kube", ".config/zed", "proj/node_modules/@a/b/dist", "venv/bin", "src/app/build", ".nvm/v20/lib/node_modules/x", "work/.codex", ".local/state/casemate/wrap"} {
 		p.mkdir(d)
 	}
-	for _, f := range []string{"server.py", "bin/tool", "proj/node_modules/@a/b/dist/index.js", "venv/pyvenv.cfg", "venv/bin/mcp-server-time", "src/app/package.json", "src/app/build/index.js", "docs/a.txt", "db/test.db", "db/test.db-wal", "docs/test.db", ".nvm/v20/lib/node_modules/x/i.js", ".env", ".netrc", "work/run.js", ".kube/config"} {
+	for _, f := range []string{"server.py", "bin/tool", "proj/node_modules/@a/b/dist/index.js", "venv/pyvenv.cfg", "venv/bin/mcp-server-time", "src/app/package.json", "src/app/build/index.js", "docs/a.txt", "db/test.db", "db/test.db-wal", "docs/test.db", "own/node_modules/@modelcontextprotocol/server-filesystem/dist/index.js", ".nvm/v20/lib/node_modules/x/i.js", ".env", ".netrc", "work/run.js", ".kube/config"} {
 		p.write(f, "")
 	}
 	if err := os.Symlink(p.path(".ssh"), p.path("innocent")); err != nil {
@@ -91,6 +91,7 @@ func TestProposes(t *testing.T) {
 		{argv: "npx @modelcontextprotocol/server-filesystem ~/link", want: "~/link:w=~/docs"},
 		{argv: "node ~/work/run.js ~/work", want: "~/work"},
 		{argv: "npx @modelcontextprotocol/server-filesystem ~/data ~/data/sub", want: "~/data:w"},
+		{argv: "node ~/own/node_modules/@modelcontextprotocol/server-filesystem/dist/index.js ~/own", want: "~/own:x", note: "the server's own program"},
 		{argv: "x ${HOME}/docs $DOCS {env:A}/x", note: "variable of the client"},
 		// What is never granted.
 		{argv: "x /", note: "whole file system"},
