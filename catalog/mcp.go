@@ -37,9 +37,9 @@ func (s *server) of(tool string) *profile {
 	return cmp.Or(s.tools[tool], s.tools["*"], s.profile)
 }
 
-// server builds the MCP server at n.
-func (b *builder) server(n *yaml.Node, key string, t *casemate.Tool, p *profile) {
-	before := b.count()
+// server builds the MCP server at n; before is how many mistakes there were
+// before its entry.
+func (b *builder) server(n *yaml.Node, key string, t *casemate.Tool, p *profile, before int) {
 	r, at := get(n, "mcp"), key+".mcp"
 	if r == nil {
 		r, at = get(get(n, "run"), "mcp"), key+".run.mcp"

@@ -325,6 +325,29 @@ func TestServerIsPinned(t *testing.T) {
 	reload(t, c.Dir)
 }
 
+// TestSummaryOfServers: whoever is asked to trust a file reads what a server and
+// each of its tools would get.
+func TestSummaryOfServers(t *testing.T) {
+	src := strings.Replace(serverSource, "split: per-tool", "split: per-tool\n      sampling: true\n      elicitation: true", 1)
+	got := strings.Join(loadServers(t, src).Summary(), "\n")
+	for _, want := range []string{
+		`plain: runs the MCP server ["python3" "./server.py"], a sandbox for each of its tools, which may ask for the planner's model, which may ask the user; network none; writes `,
+		"plain, its tool read_it: runs ", "reads \"", "plain, its tool *: runs ", "memory 32 MiB", "lives for a session",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+}
+
+// TestMistakesOfAServerAreSaidOnce: what its tools take over from it too.
+func TestMistakesOfAServerAreSaidOnce(t *testing.T) {
+	_, err := Parse("/c/casemate.yaml", []byte(strings.Replace(strings.Replace(serverSource, "security: base", "security: {cwd: /a/}", 1), "memory: 32MiB", "memory: 16MiB", 1)), Options{})
+	if err == nil || strings.Count(err.Error(), "not a clean path") != 1 {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestListingsInTheLock: another command is another server, a listing that was
 // changed by hand is none, and writing pins keeps listings.
 func TestListingsInTheLock(t *testing.T) {

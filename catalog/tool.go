@@ -23,7 +23,7 @@ func (b *builder) tool(n *yaml.Node, key string) {
 	}
 	run := get(n, "run")
 	if run == nil || run.Content[0].Value == "mcp" {
-		b.server(n, key, t, p)
+		b.server(n, key, t, p, before)
 		return
 	}
 	params := b.parameters(get(n, "parameters"), key+".parameters")
