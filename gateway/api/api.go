@@ -131,7 +131,7 @@ func (a *API) routes() map[string]http.HandlerFunc {
 		"POST /v1/sessions/{id}/files":   a.manyFiles,
 		"GET /v1/why":                    a.why,
 		"POST /v1/why":                   a.why,
-		"GET /v1/openapi.json":           description,
+		"GET /v1/openapi.json":           describe,
 	}
 }
 

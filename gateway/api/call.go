@@ -136,9 +136,14 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, t *casemate.Tool, q
 	if t != nil && t.Run.MCP == nil {
 		q.Output = func(stream int, b []byte) error {
 			s.receipt(string(q.ID))
-			return s.send(nameOf(stream), "", dataOf(b))
+			err := s.send(nameOf(stream), "", dataOf(b))
+			if q.Key != "" {
+				return nil // others may wait for the same call; it ends when all hang up
+			}
+			return err
 		}
 	}
+	defer s.close()
 	defer s.keep()()
 	o, err := a.run(r.Context(), gateway.CredentialOf(r.Context()), q)
 	if err != nil {

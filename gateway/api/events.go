@@ -82,7 +82,7 @@ func (s *events) fail(err error) {
 	s.mu.Lock()
 	begun := s.begun
 	if !begun {
-		s.err = errors.New("it was answered otherwise") // no sign of life stands in the answer
+		s.err = errClosed // no sign of life stands in the answer
 	}
 	s.mu.Unlock()
 	if !begun {
@@ -90,6 +90,15 @@ func (s *events) fail(err error) {
 		return
 	}
 	s.send("outcome", "", failure(err))
+}
+
+var errClosed = errors.New("the stream is over")
+
+// close ends the stream: a call that goes on for others writes nothing to it.
+func (s *events) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = errClosed
 }
 
 // keep sends signs of life until the function that it returns is called.

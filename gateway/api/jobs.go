@@ -37,7 +37,7 @@ type job struct {
 	tool    casemate.ToolName
 	session string // as the caller names it
 	key     string
-	asked   [sha256.Size]byte // what a repeated key must ask again
+	asked   [sha256.Size]byte // the tool and the arguments
 	started time.Time
 	cancel  context.CancelFunc
 	printed printed
@@ -123,11 +123,9 @@ func (s *jobs) add(j *job) (*job, error) {
 	running, mine := 0, 0
 	var oldest *job // of those that are over
 	for id, o := range s.all {
-		ran := o.running() || httpStatus(o.outcome.Error) == http.StatusOK // else the key stands for nothing yet
-		if j.key != "" && o.owner == j.owner && o.session == j.session && o.key == j.key && ran {
-			if o.asked != j.asked {
-				return nil, conflict("use a key for one call alone", "key: it stands for another call of this session")
-			}
+		// What was asked otherwise the router compares, and what never ran it runs.
+		ran := o.running() || httpStatus(o.outcome.Error) == http.StatusOK
+		if ran && j.key != "" && o.owner == j.owner && o.session == j.session && o.key == j.key && o.asked == j.asked {
 			return o, nil
 		}
 		switch {

@@ -8,8 +8,8 @@ import (
 //go:embed openapi.json
 var document []byte
 
-// description answers with what describes this API.
-func description(w http.ResponseWriter, _ *http.Request) {
+// describe answers with what describes this API.
+func describe(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Write(document) // an error means that the client is gone
 }
