@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +15,8 @@ func size(body []byte) *unix.Winsize {
 	return &unix.Winsize{Col: binary.BigEndian.Uint16(body), Row: binary.BigEndian.Uint16(body[2:])}
 }
 
-// openTerminal makes a terminal of the sandbox's own. The other end is opened
-// through the first, by no name that somebody could change (TIOCGPTPEER,
-// Linux 4.13).
+// openTerminal makes a terminal of the sandbox's own devpts, in which nobody
+// can put another at its name.
 func openTerminal(w *unix.Winsize) (master, slave int, err error) {
 	master, err = unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -26,13 +26,16 @@ func openTerminal(w *unix.Winsize) (master, slave int, err error) {
 		unix.Close(master)
 		return -1, -1, os.NewSyscallError("ioctl TIOCSPTLCK", err)
 	}
-	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
-	if errno != 0 {
+	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
+	if err == nil {
+		slave, err = unix.Open("/dev/pts/"+strconv.Itoa(n), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
 		unix.Close(master)
-		return -1, -1, os.NewSyscallError("ioctl TIOCGPTPEER", errno)
+		return -1, -1, os.NewSyscallError("open /dev/pts", err)
 	}
 	resize(master, w)
-	return master, int(fd), nil
+	return master, slave, nil
 }
 
 // resize sets the size of a terminal, and the kernel tells the processes in

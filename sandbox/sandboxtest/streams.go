@@ -151,14 +151,14 @@ var streams = map[string]func(*testing.T, Subject){
 	},
 	"terminal": func(t *testing.T, s Subject) {
 		p := &peer{t: t, sb: s.start(t, shell(session(casemate.Profile{})))}
-		p.open(91, command(`stty size; tty; echo error >&2; echo x > /dev/tty && echo controls; trap 'stty size; seen=1' WINCH; echo ready; until [ "$seen" ]; do sleep 0.05; done; read a; echo "<$a>"; sleep 300`))
+		p.open(91, command(`stty size; tty; echo error >&2; echo x > /dev/tty && echo controls; trap 'stty size; seen=1' WINCH; echo ready; until [ "$seen" ]; do sleep 0.05; done; read a; trap "exit 6" INT; echo "<$a>"; while :; do sleep 0.05; done`))
 		p.until(guest.Stdout, "24 91\r\n/dev/pts/0\r\nerror\r\nx\r\ncontrols\r\nready\r\n")
 		p.size(40, 10)
 		p.until(guest.Stdout, "10 40\r\n")
 		p.stdin("line\n")
 		p.until(guest.Stdout, "<line>\r\n")
 		p.stdin("\x03")
-		if d := p.end(); d.Status != 130 {
+		if d := p.end(); d.Status != 6 {
 			t.Errorf("%+v", d)
 		}
 	},
