@@ -99,10 +99,18 @@ func listenUnix(path string) (*net.UnixListener, func(), error) {
 		return fail(err)
 	}
 	return l, func() {
-		if fi, err := os.Lstat(at); err == nil && os.SameFile(fi, mine) { // another process may have its own there by now
+		if fi, err := os.Lstat(at); err == nil && unchanged(fi, mine) { // another process may have its own there by now
 			os.Remove(at)
 		}
 	}, nil
+}
+
+// unchanged says whether two looks saw one file: its number alone may have been
+// given out again.
+func unchanged(a, b os.FileInfo) bool {
+	x, ok := a.Sys().(*syscall.Stat_t)
+	y, also := b.Sys().(*syscall.Stat_t)
+	return ok && also && os.SameFile(a, b) && x.Ctim == y.Ctim
 }
 
 // unwritable says who else could write to a folder. Above the socket's own,

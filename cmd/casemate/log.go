@@ -129,6 +129,10 @@ func (a *app) logCommand() *cobra.Command {
 func summary(r *casemate.Receipt) string {
 	s := []string{r.Time.Local().Format(time.DateTime), string(r.Call), escapeLine(string(r.Tool))}
 	switch {
+	case r.Event == "session":
+		s = append(s[:2], "a caller named the session "+escapeLine(string(r.Session)))
+	case r.Event == "why":
+		s = append(s, "a caller asked: "+decided(r.Decision))
 	case r.Error != nil:
 		s = append(s, string(r.Error.Kind)+": "+escapeLine(r.Error.Message))
 	case r.Decision != nil && r.Decision.Effect != "allow":
@@ -146,4 +150,12 @@ func summary(r *casemate.Receipt) string {
 		s = append(s, "without "+strings.Join(r.Enforced.Degraded, ", "))
 	}
 	return strings.Join(s, "  ")
+}
+
+// decided is a decision on one line.
+func decided(d *casemate.Decision) string {
+	if d == nil {
+		return "nothing was decided"
+	}
+	return escapeLine(d.Effect + " (" + strings.Join(d.Reasons, "; ") + ")")
 }
