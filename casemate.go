@@ -291,19 +291,31 @@ type Event struct {
 }
 
 // A Client is the caller's side of an MCP server: what the server asks goes
-// to it. Its methods may be used from any goroutine.
+// to it. Its methods may be used from any goroutine. One that speaks MCP of
+// 2026-07-28 or later says so by a method Version() string.
 type Client interface {
 	// Capabilities are those that the client declared, as MCP has them; nil
 	// where it declared none.
 	Capabilities() json.RawMessage
 
 	// Ask sends the client a request of the server of that name (roots/list,
-	// sampling/createMessage, elicitation/create) and blocks until it is answered.
+	// sampling/createMessage, elicitation/create) and blocks until it is answered,
+	// or ctx is done. The server is told a *ClientError as it is, and of any other
+	// error only that there is no answer.
 	Ask(ctx context.Context, server, method string, params json.RawMessage) (json.RawMessage, error)
 
 	// Notify tells the client what the server said. It does not wait.
 	Notify(server, method string, params json.RawMessage)
 }
+
+// A ClientError is an error of JSON-RPC that a client answered.
+type ClientError struct {
+	Code    int
+	Message string
+	Data    json.RawMessage
+}
+
+func (e *ClientError) Error() string { return e.Message }
 
 // A FileRequest moves bytes between a caller and the files of a session's
 // guest, with the guest's authority.

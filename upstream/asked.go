@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/casemate/casemate"
@@ -39,7 +40,7 @@ type rate struct {
 	n     int
 }
 
-// An refusal is an error that a server is answered.
+// A refusal is an error that a server is answered.
 type refusal struct {
 	code int
 	text string
@@ -90,6 +91,10 @@ func (s *Server) requested(e envelope) {
 			s.refuse(e.id, err)
 			return
 		}
+		if result, err = single(result); err != nil || result == nil {
+			s.refuse(e.id, &refusal{internalError, "the client's answer is not JSON"})
+			return
+		}
 		s.post(response(e.id, "result", result))
 	})
 }
@@ -99,10 +104,16 @@ func (s *Server) refuse(id json.RawMessage, err error) {
 	if !ok {
 		r = &refusal{refusedCode, "the client did not answer"} // the rest is none of the server's business
 	}
-	if e, ok := errors.AsType[*RPCError](err); ok { // the client's own words
-		r = &refusal{e.Code, e.Message}
+	ms := []member{{"code", fmt.Append(nil, r.code)}, {"message", quoted(r.text)}}
+	if e, ok := errors.AsType[*casemate.ClientError](err); ok { // the client's own words
+		ms = []member{{"code", fmt.Append(nil, e.Code)}, {"message", quoted(e.Message)}}
+		if json.Valid(e.Data) {
+			ms = append(ms, member{"data", e.Data})
+		}
 	}
-	s.post(response(id, "error", object([]member{{"code", fmt.Append(nil, r.code)}, {"message", quoted(r.text)}})))
+	if b, err := single(object(ms)); err == nil {
+		s.post(response(id, "error", b))
+	}
 }
 
 // withdrawn takes back a request of the server. Whoever answers it may go on:
@@ -174,16 +185,8 @@ func (s *Server) allow(method string) bool {
 // who is the client that is asked: that of the request that was sent last, or
 // one that is attached.
 func (s *Server) who(capability string) casemate.Client {
-	s.mu.Lock()
-	var last *pending
-	for _, p := range s.pending {
-		if p.client != nil && (last == nil || p.order > last.order) {
-			last = p
-		}
-	}
-	s.mu.Unlock()
-	if last != nil && field(last.client.Capabilities(), capability) != nil {
-		return last.client
+	if c := s.latest(); c != nil && field(c.Capabilities(), capability) != nil {
+		return c
 	}
 	if s.o.Clients != nil {
 		for _, c := range s.o.Clients() {
@@ -193,6 +196,22 @@ func (s *Server) who(capability string) casemate.Client {
 		}
 	}
 	return nil
+}
+
+// latest is the client of the request that was sent last, of those that wait.
+func (s *Server) latest() casemate.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var last *pending
+	for _, p := range s.pending {
+		if p.client != nil && (last == nil || p.order > last.order) {
+			last = p
+		}
+	}
+	if last == nil {
+		return nil
+	}
+	return last.client
 }
 
 // roots asks for the client's roots and names them as the sandbox sees them.
@@ -262,17 +281,42 @@ func (s *Server) inputs(ctx context.Context, r Request, result json.RawMessage) 
 	if err != nil || len(ms) > maxAsking {
 		return nil, fmt.Errorf("it asks for input, but inputRequests is no object of at most %d", maxAsking)
 	}
-	var out []member
-	for _, m := range ms {
-		answer, err := s.fulfil(ctx, str(m.value, "method"), field(m.value, "params"), r.Client)
-		if err != nil {
-			return nil, fmt.Errorf("it asked for input: %w", err)
-		}
-		out = append(out, member{m.key, answer})
+	out := make([]member, len(ms))
+	errs := make([]error, len(ms))
+	var all sync.WaitGroup
+	for i, m := range ms { // at once, so that a client can be asked all of it at once
+		all.Go(func() {
+			of := r.Client
+			if of != nil {
+				of = input{of, m.key}
+			}
+			out[i].key = m.key
+			out[i].value, errs[i] = s.fulfil(ctx, str(m.value, "method"), field(m.value, "params"), of)
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("it asked for input: %w", err)
 	}
 	params := with(r.Params, "inputResponses", object(out))
 	if st := field(result, "requestState"); st != nil {
 		params = with(params, "requestState", st)
 	}
 	return params, nil
+}
+
+// An input is a client that is asked what a result names by a key; one that
+// speaks 2026-07-28 too is asked by the same.
+type input struct {
+	casemate.Client
+	key string
+}
+
+func (i input) Ask(ctx context.Context, server, method string, params json.RawMessage) (json.RawMessage, error) {
+	if c, ok := i.Client.(interface {
+		AskAs(ctx context.Context, key, server, method string, params json.RawMessage) (json.RawMessage, error)
+	}); ok {
+		return c.AskAs(ctx, i.key, server, method, params)
+	}
+	return i.Client.Ask(ctx, server, method, params)
 }

@@ -68,11 +68,16 @@ func (s *Server) about() json.RawMessage {
 	return object([]member{{"name", quoted("casemate")}, {"version", quoted(version)}})
 }
 
-// capabilities are those of the client's that the server may use.
-func (s *Server) capabilities() json.RawMessage {
+// capabilities are those of a client's that the server may use; where it is
+// nil, of all clients'.
+func (s *Server) capabilities(c casemate.Client) json.RawMessage {
+	all := s.o.Capabilities
+	if c != nil {
+		all = c.Capabilities()
+	}
 	var ms []member
 	add := func(name string, may bool) {
-		if v := field(s.o.Capabilities, name); may && len(v) > 0 && v[0] == '{' {
+		if v := field(all, name); may && len(v) > 0 && v[0] == '{' {
 			ms = append(ms, member{name, v})
 		}
 	}
@@ -93,7 +98,7 @@ func (s *Server) capabilities() json.RawMessage {
 // initialize begins as every version before 2026-07-28 does.
 func (s *Server) initialize(ctx context.Context) error {
 	result, err := s.ask(ctx, Request{Method: "initialize"}, object([]member{
-		{"protocolVersion", quoted(Stateful)}, {"capabilities", s.capabilities()}, {"clientInfo", s.about()}}))
+		{"protocolVersion", quoted(Stateful)}, {"capabilities", s.capabilities(nil)}, {"clientInfo", s.about()}}))
 	if err != nil {
 		return err
 	}

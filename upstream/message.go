@@ -26,7 +26,7 @@ var errTwice = errors.New("a key stands twice")
 // stands twice has two readings, and is an error.
 func members(b []byte) ([]member, error) {
 	i := space(b, 0)
-	if i >= len(b) || b[i] != '{' {
+	if i >= len(b) || b[i] != '{' { // nil, too
 		return nil, errors.New("not a JSON object")
 	}
 	var ms []member
@@ -271,9 +271,8 @@ func appendCanonical(out []byte, v json.RawMessage, depth int) ([]byte, error) {
 
 // An envelope is one message of the server.
 type envelope struct {
-	id, method                   json.RawMessage
-	params, result, error, other json.RawMessage
-	name                         string // method, read
+	id, method, params, result, error json.RawMessage
+	name                              string // method, read
 }
 
 var errNoMessage = errors.New("not a JSON-RPC message")
@@ -283,6 +282,9 @@ func parse(b []byte) (envelope, error) {
 	var e envelope
 	if !json.Valid(b) {
 		return e, errors.New("not JSON")
+	}
+	if !utf8.Valid(b) {
+		b = bytes.ToValidUTF8(b, []byte("\uFFFD"))
 	}
 	ms, err := members(b)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -186,7 +187,7 @@ func (s *Server) meta(r Request, params json.RawMessage, id uint64, p *pending) 
 		out = append(out,
 			member{reserved + "protocolVersion", quoted(Stateless)},
 			member{reserved + "clientInfo", s.about()},
-			member{reserved + "clientCapabilities", s.capabilities()})
+			member{reserved + "clientCapabilities", s.capabilities(r.Client)})
 		if s.state.Level != "" {
 			out = append(out, member{reserved + "logLevel", quoted(s.state.Level)})
 		}
@@ -288,18 +289,36 @@ func (s *Server) notified(e envelope) {
 	case "notifications/cancelled":
 		s.withdrawn(field(params, "requestId"))
 		return
+	case "notifications/message": // likely of what is being done
+		if c := s.latest(); c != nil {
+			c.Notify(s.o.Run.Server, e.name, plain(params))
+			return
+		}
 	case "notifications/prompts/list_changed", "notifications/resources/list_changed", "notifications/resources/updated",
-		"notifications/message", "notifications/elicitation/complete":
+		"notifications/elicitation/complete":
 	case "notifications/subscriptions/acknowledged":
 		return
 	default:
 		s.skip("a notification of an unknown method", e.method)
 		return
 	}
-	params = with(params, "_meta", nil)
+	params = plain(params)
 	for _, c := range s.clients() {
 		c.Notify(s.o.Run.Server, e.name, params)
 	}
+}
+
+// plain is params without what is between the server and us.
+func plain(params json.RawMessage) json.RawMessage {
+	ms, err := members(field(params, "_meta"))
+	if err != nil {
+		return params
+	}
+	ms = slices.DeleteFunc(ms, func(m member) bool { return strings.HasPrefix(m.key, reserved) })
+	if len(ms) == 0 {
+		return with(params, "_meta", nil)
+	}
+	return with(params, "_meta", object(ms))
 }
 
 // clients are those that hear what the server says to nobody in particular:

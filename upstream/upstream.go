@@ -171,14 +171,7 @@ type Server struct {
 // The server lives until Close, or until it ends; on an error the pipe is
 // closed.
 func Open(ctx context.Context, pipe io.ReadWriteCloser, in io.Reader, o Options) (*Server, error) {
-	s := &Server{
-		o: o, pipe: pipe, most: int(max(o.Output, leastMessage)) + overhead,
-		number: rand.Uint32() | 1, // not to be guessed
-		gone:   make(chan struct{}), out: make(chan *outgoing, maxPending), taken: make(chan struct{}, 1),
-		window: guest.Window, pending: map[uint64]*pending{}, listens: map[string]context.CancelFunc{}, asked: map[string]*rate{},
-		log: logger{to: o.Log}, stale: true,
-	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s := unopened(o, pipe)
 	s.owned.Go(func() { s.read(in) })
 	s.owned.Go(s.write)
 	ctx, cancel := context.WithTimeout(ctx, openTime)
@@ -188,6 +181,18 @@ func Open(ctx context.Context, pipe io.ReadWriteCloser, in io.Reader, o Options)
 		return nil, err
 	}
 	return s, nil
+}
+
+func unopened(o Options, pipe io.ReadWriteCloser) *Server {
+	s := &Server{
+		o: o, pipe: pipe, most: int(max(o.Output, leastMessage)) + overhead,
+		number: rand.Uint32() | 1, // not to be guessed
+		gone:   make(chan struct{}), out: make(chan *outgoing, maxPending), taken: make(chan struct{}, 1),
+		window: guest.Window, pending: map[uint64]*pending{}, listens: map[string]context.CancelFunc{}, asked: map[string]*rate{},
+		log: logger{to: o.Log}, stale: true,
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
 // Close closes the pipe, and returns when nothing uses it any more. The
