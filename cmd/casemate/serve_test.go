@@ -115,7 +115,13 @@ func (l *lockedBuffer) String() string {
 
 func (p *place) serve(args ...string) *serving {
 	p.t.Helper()
-	s := &serving{place: p, cmd: p.command(append([]string{"serve"}, args...)...), said: &lockedBuffer{}, exited: make(chan struct{})}
+	return p.client(p.command(append([]string{"serve"}, args...)...))
+}
+
+// client starts a command that serves MCP on its standard input and output.
+func (p *place) client(cmd *exec.Cmd) *serving {
+	p.t.Helper()
+	s := &serving{place: p, cmd: cmd, said: &lockedBuffer{}, exited: make(chan struct{})}
 	// Pipes of our own: those of exec.Cmd are closed when the command is gone,
 	// which would end by itself what must not outlive it.
 	in, toIn, err := os.Pipe()
