@@ -38,9 +38,20 @@ func clients(t *testing.T) string {
 	return dir
 }
 
-// buildCasemate builds both programs, writes a configuration with one tool,
-// and returns the command and its environment.
-func buildCasemate(t *testing.T) (casemate string, env []string) {
+// oneTool is a configuration with one tool.
+const oneTool = `version: 1
+host: {allow_degraded: [memory, cpu, processes]}
+tools:
+  - name: echo
+    description: Echo a text.
+    parameters: {type: object, properties: {text: {type: string}}, required: [text], additionalProperties: false}
+    run: {exec: {command: [/bin/echo, --, "{text}"]}}
+    security: {network: none}
+`
+
+// buildCasemate builds both programs, writes a configuration, and returns the
+// command and its environment.
+func buildCasemate(t *testing.T, configuration string) (casemate string, env []string) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"casemate-init", "casemate"} {
@@ -51,15 +62,7 @@ func buildCasemate(t *testing.T) (casemate string, env []string) {
 		}
 	}
 	config := filepath.Join(dir, "casemate.yaml")
-	err := os.WriteFile(config, []byte(`version: 1
-host: {allow_degraded: [memory, cpu, processes]}
-tools:
-  - name: echo
-    description: Echo a text.
-    parameters: {type: object, properties: {text: {type: string}}, required: [text], additionalProperties: false}
-    run: {exec: {command: [/bin/echo, --, "{text}"]}}
-    security: {network: none}
-`), 0o600)
+	err := os.WriteFile(config, []byte(configuration), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +122,7 @@ func serveCasemate(t *testing.T, casemate string, env []string) string {
 // HTTP, in every version that they speak.
 func TestRealClients(t *testing.T) {
 	dir := clients(t)
-	casemate, env := buildCasemate(t)
+	casemate, env := buildCasemate(t, oneTool)
 	url := serveCasemate(t, casemate, env)
 	run := func(t *testing.T, name string, args ...string) []byte {
 		t.Helper()

@@ -225,7 +225,7 @@ func (m *message) readParams(raw json.RawMessage) *fault {
 	// The SDK would repeat in its answer what is no name, however long.
 	key, most := "name", maxName
 	switch m.method {
-	case "resources/read", "resources/subscribe", "resources/unsubscribe":
+	case "resources/read":
 		key, most = "uri", maxURI
 		fallthrough
 	case "tools/call", "prompts/get":

@@ -59,9 +59,9 @@ func (h *handler) front(r *http.Request) *server {
 	s := h.fronts[key]
 	if s == nil {
 		s = newServer(gateway.CredentialView(h.router, c), h.sessions, h.options, h.origins)
-		s.common = &common{router: h.router, idle: gateway.DefaultIdle}
+		s.common = newCommons(h.router)
 		s.follow(h.ctx) // ends with ctx, and holds nothing that must be waited for
-		context.AfterFunc(h.ctx, func() { s.common.end(true) })
+		context.AfterFunc(h.ctx, s.end)
 		h.fronts[key] = s
 	}
 	return s

@@ -86,7 +86,7 @@ func (s *server) listen(ctx context.Context, req sdk.Request, p *sdk.Subscriptio
 	all := s.listing()
 	l := &listener{to: route{ss, ctx}, id: from.msg.id, wants: agreed(all.caps, *p.Notifications), uris: map[string]bool{}, out: newOutbox(ctx), spoken: s.versionOf(req)}
 	defer l.out.flush(ctx)
-	id, release, err := s.session(from, metaOf(req), true)
+	id, release, err := s.session(from, metaOf(req), true, true)
 	if err != nil {
 		return nil, refusal(casemate.JSON(err), "")
 	}

@@ -67,6 +67,26 @@ func (x *origins) of(req sdk.Request) *origin {
 	return &origin{ctx: over}
 }
 
+// commons are the common sessions of one caller: a server is spoken to as its
+// client speaks, so that clients before 2026-07-28 and after share none.
+type commons struct{ old, modern common }
+
+func newCommons(r gateway.Router) *commons {
+	return &commons{common{router: r, idle: gateway.DefaultIdle}, common{router: r, idle: gateway.DefaultIdle}}
+}
+
+func (c *commons) of(modern bool) *common {
+	if modern {
+		return &c.modern
+	}
+	return &c.old
+}
+
+func (c *commons) forget(id casemate.SessionID) {
+	c.old.forget(id)
+	c.modern.forget(id)
+}
+
 // A common is the session in which a caller over HTTP uses MCP servers where
 // it names none: clients make one MCP session, or none, for each call, and a
 // server is not to be started anew for it. It ends when it was idle.

@@ -53,6 +53,7 @@ type running struct {
 
 // A question is one request of a server to the client.
 type question struct {
+	key    string // as the server names it; "" where it has no name
 	method string
 	params json.RawMessage
 	answer chan json.RawMessage // of capacity 1; closed where there will be none
@@ -82,11 +83,11 @@ func (s *server) run(ctx context.Context, req sdk.Request, from *origin, version
 }
 
 // ask is the peer's: it waits until the client has answered.
-func (r *running) ask(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
+func (r *running) ask(ctx context.Context, key, method string, params json.RawMessage) (json.RawMessage, error) {
 	if len(params) == 0 {
 		params = json.RawMessage("{}")
 	}
-	q := &question{method: method, params: params, answer: make(chan json.RawMessage, 1)}
+	q := &question{key: key, method: method, params: params, answer: make(chan json.RawMessage, 1)}
 	select {
 	case r.asks <- q:
 	case <-ctx.Done():
@@ -148,9 +149,15 @@ func (s *server) wait(ctx context.Context, req sdk.Request, r *running, to route
 	}
 }
 
+// note gives a question the name by which the client answers it: the server's
+// own where that is free.
 func (r *running) note(q *question) {
-	r.next++
-	r.open[strconv.Itoa(r.next)] = q
+	key := q.key
+	for key == "" || len(key) > maxName || r.open[key] != nil {
+		r.next++
+		key = strconv.Itoa(r.next)
+	}
+	r.open[key] = q
 }
 
 // park keeps the call for the client to come back to.
@@ -184,6 +191,22 @@ func (s *server) abandon(key string) {
 	s.mu.Unlock()
 	if r != nil {
 		r.cancel()
+	}
+}
+
+// end ends what no client comes back to any more.
+func (s *server) end() {
+	s.mu.Lock()
+	all := s.parked
+	s.parked = map[string]*running{}
+	s.mu.Unlock()
+	for _, r := range all {
+		r.timer.Stop()
+		r.cancel()
+	}
+	if s.common != nil {
+		s.common.old.end(true)
+		s.common.modern.end(true)
 	}
 }
 

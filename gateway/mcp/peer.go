@@ -9,6 +9,7 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/gateway"
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
@@ -74,6 +75,9 @@ func (r route) with(ctx context.Context, x *sending) context.Context {
 func (r route) ask(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
 	x := &sending{method: method, params: params}
 	if err := r.session.Ping(r.with(ctx, x), nil); err != nil && !errors.Is(err, errSent) {
+		if e, ok := errors.AsType[*jsonrpc.Error](err); ok {
+			return nil, &casemate.ClientError{Code: int(e.Code), Message: e.Message, Data: e.Data}
+		}
 		return nil, err
 	}
 	if x.result == nil {
@@ -155,7 +159,7 @@ type peer struct {
 	caps     json.RawMessage
 	out      *outbox
 	told     func() // called when the server tells of progress
-	canAsk   func(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error)
+	canAsk   func(ctx context.Context, key, method string, params json.RawMessage) (json.RawMessage, error)
 	current  func() (to route, token json.RawMessage, ok bool) // of the request that waits
 	logLevel string                                            // of a modern request; "" is no wish for logging
 }
@@ -170,7 +174,12 @@ func (p *peer) Version() string { return p.version }
 
 // Ask asks the client.
 func (p *peer) Ask(ctx context.Context, _, method string, params json.RawMessage) (json.RawMessage, error) {
-	return p.canAsk(ctx, method, params)
+	return p.canAsk(ctx, "", method, params)
+}
+
+// AskAs is Ask, of what the server names by a key.
+func (p *peer) AskAs(ctx context.Context, key, _, method string, params json.RawMessage) (json.RawMessage, error) {
+	return p.canAsk(ctx, key, method, params)
 }
 
 // Notify tells the client, in the stream of its request.

@@ -50,7 +50,7 @@ type server struct {
 	router   gateway.Router
 	sessions *gateway.Sessions
 	origins  *origins
-	common   *common // nil where each transport has its own session
+	common   *commons // nil where each transport has its own session
 	sdk      *sdk.Server
 	have     map[casemate.ToolName]casemate.Digest // sync alone uses it
 
@@ -331,7 +331,7 @@ func (s *server) call(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallT
 	defer cancel()
 	defer context.AfterFunc(from.ctx, cancel)()
 
-	session, release, err := s.session(from, req.Params.Meta, false)
+	session, release, err := s.session(from, req.Params.Meta, false, false)
 	if err != nil {
 		return failure(casemate.JSON(err)), nil
 	}
@@ -350,7 +350,7 @@ func (s *server) call(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallT
 // session is the one that the request names, or that of its transport. Where
 // there is neither, a request to an MCP server has that of its caller, and any
 // other one of its own.
-func (s *server) session(from *origin, meta sdk.Meta, server bool) (casemate.SessionID, func(), error) {
+func (s *server) session(from *origin, meta sdk.Meta, server, modern bool) (casemate.SessionID, func(), error) {
 	name := from.named
 	if v, ok := meta[sessionKey]; ok {
 		inner, isText := v.(string)
@@ -364,7 +364,7 @@ func (s *server) session(from *origin, meta sdk.Meta, server bool) (casemate.Ses
 	case name == "" && from.session != "":
 		return from.session, func() {}, nil
 	case name == "" && server && s.common != nil:
-		id, release := s.common.use()
+		id, release := s.common.of(modern).use()
 		return id, release, nil
 	}
 	return s.sessions.Use(from.caller, name)

@@ -173,7 +173,7 @@ func (s *server) hand(ctx context.Context, req sdk.Request, from *origin, server
 			return s.wait(ctx, req, r, to)
 		}
 	}
-	id, release, err := s.session(from, metaOf(req), true)
+	id, release, err := s.session(from, metaOf(req), true, version >= stateless)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -185,7 +185,7 @@ func (s *server) hand(ctx context.Context, req sdk.Request, from *origin, server
 	defer release()
 	conv := s.conversation(req)
 	p := &peer{server: server, version: version, out: newOutbox(ctx), current: func() (route, json.RawMessage, bool) { return to, tokenOf(req), true }}
-	p.canAsk = func(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
+	p.canAsk = func(ctx context.Context, _, method string, params json.RawMessage) (json.RawMessage, error) {
 		return to.ask(ctx, method, params)
 	}
 	defer p.out.flush(ctx)

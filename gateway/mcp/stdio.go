@@ -36,6 +36,7 @@ func ServeStdio(ctx context.Context, in io.Reader, out io.Writer, r gateway.Rout
 
 	s := newServer(r, sessions, o, newOrigins(ctx))
 	defer func(done <-chan struct{}) { cancel(); <-done }(s.follow(ctx))
+	defer s.end()
 
 	conn := newLineConn(in, out, cancel)
 	conn.serves = s.listing
