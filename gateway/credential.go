@@ -54,7 +54,7 @@ func (c Credential) In(context string) (Credential, error) {
 		return Credential{Name: c.Name, Tools: []string{}}, &casemate.Error{Op: "context", Kind: casemate.Denied,
 			Err: fmt.Errorf("the operator lists no context %.64q for this caller", context), Fix: "list it under host.callers"}
 	}
-	c.context, c.chosen = tools, true
+	c.context, c.chosen, c.Contexts = tools, true, nil // one is not left for another
 	return c, nil
 }
 

@@ -40,6 +40,7 @@ const (
 type Sessions struct {
 	router Router
 	idle   time.Duration
+	most   int // names that callers chose; maxNames but for tests
 	record func(casemate.Receipt) error
 
 	mu     sync.Mutex
@@ -74,7 +75,7 @@ func NewSessions(r Router, idle time.Duration) *Sessions {
 	if idle == 0 {
 		idle = DefaultIdle
 	}
-	return &Sessions{router: r, idle: idle, named: map[NameKey]*session{}, record: func(casemate.Receipt) error { return nil }}
+	return &Sessions{router: r, idle: idle, most: maxNames, named: map[NameKey]*session{}, record: func(casemate.Receipt) error { return nil }}
 }
 
 // Keep lets names outlive the process: record keeps the event that a name is
@@ -173,9 +174,9 @@ func (s *Sessions) open(caller Caller, name string) (x *session, created bool, e
 		return nil, false, gone()
 	case known:
 		return x, false, nil
-	case len(s.named)-s.made >= maxNames:
+	case len(s.named)-s.made >= s.most:
 		return nil, false, &casemate.Error{Op: "session", Kind: casemate.Busy,
-			Err: fmt.Errorf("%d sessions were named already", maxNames), Fix: "let POST /v1/sessions make the name"}
+			Err: fmt.Errorf("%d sessions were named already", s.most), Fix: "let POST /v1/sessions make the name"}
 	}
 	h := hashOf(caller, name)
 	id := s.router.NewSession()

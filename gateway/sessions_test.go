@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -99,8 +100,9 @@ func TestTooManyNames(t *testing.T) {
 	r, _ := gatewaytest.New(t)
 	s := NewSessions(r, 0)
 	defer s.Close()
+	s.most = 1000
 	kept(t, r, s, "a", "known", "set X")
-	for i := range maxNames - 1 {
+	for i := range s.most - 1 {
 		s.named[keyOf("a", fmt.Sprint(i))] = nil // ended
 	}
 	if got := kept(t, r, s, "a", "new", "get"); got != "busy" {
@@ -111,5 +113,54 @@ func TestTooManyNames(t *testing.T) {
 	}
 	if got := kept(t, r, s, "a", "", "get"); got != "kept" {
 		t.Errorf("none: %q", got)
+	}
+	if x, created, err := s.New("a", ""); err != nil || !created || kept(t, r, s, "a", x.Name, "get") != "kept" {
+		t.Errorf("one that is made here: %+v %v %v", x, created, err)
+	}
+}
+
+// TestUnrecordedNames: a name that cannot be recorded begins nothing, or it
+// might name something else after a restart.
+func TestUnrecordedNames(t *testing.T) {
+	r, _ := gatewaytest.New(t)
+	s := NewSessions(r, 0)
+	defer s.Close()
+	full := true
+	s.Keep(func(casemate.Receipt) error {
+		if full {
+			return errors.New("no space")
+		}
+		return nil
+	}, nil)
+	if got := kept(t, r, s, "a", "x", "set X"); got != "internal" {
+		t.Errorf("%q", got)
+	}
+	if _, _, err := s.New("a", "x"); casemate.KindOf(err) != casemate.Internal {
+		t.Error(err)
+	}
+	if l := s.List("a"); len(l) != 0 {
+		t.Errorf("%+v", l)
+	}
+	full = false
+	if got := kept(t, r, s, "a", "x", "get"); got != "kept" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestPeekBeginsNothing(t *testing.T) {
+	r, _ := gatewaytest.New(t)
+	s := NewSessions(r, 0)
+	defer s.Close()
+	kept(t, r, s, "a", "live", "get")
+	kept(t, r, s, "a", "over", "get")
+	s.End("a", "over")
+	for name, want := range map[string]casemate.Kind{"live": "", "over": casemate.Gone, "new": "", "": "", "s_new": casemate.Gone, "a b": casemate.Invalid} {
+		id, err := s.Peek("a", name)
+		if err != nil && casemate.KindOf(err) != want || err == nil && want != "" || (id != "") != (name == "live") {
+			t.Errorf("%q: %q %v", name, id, err)
+		}
+	}
+	if l := s.List("a"); len(l) != 1 || l[0].Name != "live" {
+		t.Errorf("%+v", l)
 	}
 }
