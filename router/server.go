@@ -49,23 +49,27 @@ func (r *Router) Attach(id casemate.SessionID, c casemate.Client) (detach func()
 	}
 }
 
-// clients are those that are attached to a session.
-func (r *Router) clients(s *session) []casemate.Client {
+// clients are those that are attached to a session and hear that server: all
+// but those who say that they do not.
+func (r *Router) clients(s *session, server string) []casemate.Client {
 	if s == nil {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := make([]casemate.Client, len(s.clients))
-	for i, a := range s.clients {
-		out[i] = a.Client
+	var out []casemate.Client
+	for _, a := range s.clients {
+		if h, ok := a.Client.(interface{ Hears(server string) bool }); !ok || h.Hears(server) {
+			out = append(out, a.Client)
+		}
 	}
 	return out
 }
 
 // Variant says that a session gets another sandbox instead of the one of that
 // digest (Tool.Guest): the same, compiled by the operator with the values of
-// this session; "" is the base again. A guest that the session has already is lost at its next call.
+// this session; "" is the base again. A guest that the session has already is
+// lost at its next call.
 func (r *Router) Variant(id casemate.SessionID, base, variant casemate.Digest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -259,14 +263,14 @@ func (k *call) part(g *live, hung bool) casemate.Label {
 // asked for the stateless version is started again, and not asked for it.
 func (k *call) launch(ctx context.Context, st upstream.State) (*live, error) {
 	m := k.tool.Run.MCP
-	all := k.r.clients(k.session)
+	all := k.r.clients(k.session, m.Server)
 	if k.Client != nil {
 		all = append(all, k.Client)
 	}
 	o := upstream.Options{Run: m, Mounts: k.tool.profile.Filesystem, Output: k.tool.profile.Output, About: k.r.cfg.Version,
 		Version: version(all), Capabilities: capabilities(all), State: st}
 	if s := k.session; s != nil {
-		o.Clients = func() []casemate.Client { return k.r.clients(s) }
+		o.Clients = func() []casemate.Client { return k.r.clients(s, m.Server) }
 	}
 	if to := k.r.cfg.ServerLog; to != nil {
 		server, session := casemate.ToolName(m.Server), k.Session

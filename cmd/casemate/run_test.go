@@ -34,7 +34,7 @@ for line in sys.stdin:
         continue
     a = {"jsonrpc": "2.0", "id": m["id"]}
     if m["method"] == "initialize":
-        a["result"] = {"protocolVersion": m["params"]["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": {"name": "self", "version": "1"}}
+        a["result"] = {"protocolVersion": m["params"]["protocolVersion"], "capabilities": {"tools": {}, "logging": {}}, "serverInfo": {"name": "self", "version": "1"}}
     elif m["method"] == "tools/list":
         a["result"] = {"tools": tools}
     elif m["method"] == "tools/call":
@@ -42,6 +42,7 @@ for line in sys.stdin:
         if m["params"]["name"] == "keep":
             kept.append(m["params"]["arguments"]["text"])
             text = "kept " + " ".join(kept)
+            print(json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": text}}), flush=True)
         a["result"] = {"content": [{"type": "text", "text": text}]}
     else:
         a["error"] = {"code": -32601, "message": "no such method"}
@@ -197,6 +198,23 @@ func TestShimsShareARouter(t *testing.T) {
 	again := w.start("one", "KEY=k1") // while the client's session goes on, with another server
 	if got := again.tool("keep", "5"); got != "kept 5" {
 		t.Errorf("after both left: %q", got)
+	}
+
+	// What one server says, the clients of others do not hear.
+	for _, s := range []*serving{again, c} {
+		s.notes = nil
+		s.tool("keep", "for my client")
+	}
+	for _, s := range []*serving{again, c, b} {
+		s.tool("environment", "")
+		for _, n := range s.notes {
+			if strings.Contains(n, "for my client") && s == b || strings.Contains(n, "kept for") && s == again || strings.Contains(n, "kept 5 for") && s == c {
+				t.Errorf("a client hears of another server: %s", n)
+			}
+		}
+	}
+	if !strings.Contains(strings.Join(c.notes, ""), "kept for my client") {
+		t.Errorf("a client does not hear its own server: %q", c.notes)
 	}
 
 	all := andBelow(pid)

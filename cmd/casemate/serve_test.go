@@ -94,6 +94,7 @@ type serving struct {
 	said   *lockedBuffer // standard error
 	exited chan struct{}
 	id     int
+	notes  []string // that were read while an answer was waited for
 }
 
 type lockedBuffer struct {
@@ -171,6 +172,7 @@ func (s *serving) request(method string, params any) (json.RawMessage, error) {
 			s.t.Fatalf("standard output holds %q", line)
 		}
 		if m.ID == nil || *m.ID != id {
+			s.notes = append(s.notes, string(line))
 			continue
 		}
 		if m.Error != nil {
