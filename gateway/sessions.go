@@ -2,9 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base32"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -49,10 +46,6 @@ type Sessions struct {
 	closed bool
 }
 
-// A NameKey is the beginning of the hash of a caller and its name for a
-// session.
-type NameKey [16]byte
-
 type session struct {
 	Session
 	owner Caller
@@ -88,24 +81,6 @@ func (s *Sessions) Keep(record func(casemate.Receipt) error, past []byte) {
 			s.named[NameKey(k)] = nil
 		}
 	}
-}
-
-// KeyOf is the key of a name in a record of the event "session".
-func KeyOf(d casemate.Digest) (k NameKey, ok bool) {
-	b, err := hex.DecodeString(strings.TrimPrefix(string(d), "sha256:"))
-	if err != nil || len(b) != sha256.Size {
-		return k, false
-	}
-	return NameKey(b[:len(k)]), true
-}
-
-func hashOf(caller Caller, name string) [sha256.Size]byte {
-	return sha256.Sum256([]byte(string(caller) + "\x00" + name))
-}
-
-func keyOf(caller Caller, name string) NameKey {
-	h := hashOf(caller, name)
-	return NameKey(h[:len(NameKey{})])
 }
 
 // Use returns the session that caller names, for one call, and what must be
@@ -153,15 +128,6 @@ func (s *Sessions) New(caller Caller, name string) (x Session, created bool, err
 // holds.
 const maxMade = 10_000
 
-// NewCall returns an id that no other call has.
-func NewCall() casemate.CallID { return casemate.CallID(random("c_")) }
-
-func random(prefix string) string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails
-	return prefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
-}
-
 // open finds a live session, or begins one; s.mu is held.
 func (s *Sessions) open(caller Caller, name string) (x *session, created bool, err error) {
 	if err := checkName(name); err != nil {
@@ -207,18 +173,6 @@ func (x *session) info() Session {
 
 func gone() error {
 	return &casemate.Error{Op: "session", Kind: casemate.Gone, Err: errors.New("the session was ended, or is not one of yours"), Fix: "begin another"}
-}
-
-func checkName(name string) error {
-	bad := name == "" || len(name) > maxSessionName
-	for i := 0; i < len(name); i++ {
-		bad = bad || name[i] <= ' ' || name[i] > '~'
-	}
-	if bad {
-		return &casemate.Error{Op: "session", Kind: casemate.Invalid,
-			Err: fmt.Errorf("session: the name %.64q is not 1 to %d visible ASCII characters", name, maxSessionName), Fix: "use a UUID, for example"}
-	}
-	return nil
 }
 
 // Peek returns the session that caller names, without using it: "" where the

@@ -212,7 +212,7 @@ func (a *API) signal(w http.ResponseWriter, r *http.Request) {
 	case j.events == nil:
 		err = conflict("DELETE the call to end it", "only an exec or shell tool gets signals")
 	case !j.running():
-		err = conflict("its outcome is there", "the call is over")
+		err = conflict("GET the call: its outcome is there", "the call is over")
 	default:
 		select {
 		case j.events <- e:

@@ -42,7 +42,7 @@ func (a *API) manyFiles(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	done := []fileDone{}
+	var done []fileDone
 	if mediaType(r) == "multipart/form-data" {
 		done, err = a.form(r, p)
 	} else {
