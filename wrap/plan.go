@@ -3,14 +3,11 @@ package wrap
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-
-	"github.com/casemate/casemate"
 )
 
 // A User is whose clients are wrapped.
@@ -329,78 +326,4 @@ func (p *Plan) Apply() error {
 		return p.store.forget(p.File, "")
 	}
 	return p.store.forget(p.File, p.undone.Original)
-}
-
-// Undo plans to give the file at path back as it was, to the byte. If it was
-// changed since, only what wrap did to it is taken back, and Edited is true.
-// Profiles that no other wrapped file needs, and that nobody has changed, go.
-func (u *User) Undo(path string) (*Plan, error) {
-	p, d, err := u.begin(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.undo(d); err != nil {
-		p.Close()
-		return nil, err
-	}
-	return p, nil
-}
-
-func (p *Plan) undo(d *Document) error {
-	was := p.record
-	if was == nil {
-		return &casemate.Error{Op: "wrap", Kind: casemate.Invalid, Err: fmt.Errorf("%s: was not wrapped by this user on this machine, or is unwrapped already", p.File), Fix: "take casemate run --name NAME -- out of its entries by hand"}
-	}
-	var err error
-	if sum(d.src) == was.Wrapped {
-		if p.content, err = p.store.original(was); err != nil {
-			return err
-		}
-	} else {
-		ids := map[string]bool{}
-		for id := range was.Names {
-			ids[id] = true
-		}
-		p.content, p.Edited = d.Unwrap(ids, was.Added), true
-		if _, err := d.checked(p.File, p.content); err != nil {
-			return err
-		}
-	}
-	p.Changes = !bytes.Equal(p.content, d.src)
-	p.record, p.undone = nil, was
-	for _, s := range d.Servers {
-		r := Result{Key: s.Key, Where: s.Where, State: s.State, Name: s.Name, Why: s.Why}
-		if s.State == Wrapped {
-			r.Command = Redact(s.Argv)
-			if _, ok := was.Names[s.ID()]; ok {
-				r.State, r.New = Plain, true
-			}
-		}
-		p.Results = append(p.Results, r)
-	}
-	elsewhere, err := p.store.usedElsewhere(p.File)
-	if err != nil {
-		return err
-	}
-	for _, name := range slices.Compact(slices.Sorted(maps.Values(was.Names))) {
-		w, ours := p.entries[name]
-		switch {
-		case elsewhere[name]:
-			p.Notes = append(p.Notes, "the profile "+name+" stays: another client's server uses it")
-			continue
-		case !ours:
-			continue
-		}
-		if next, unchanged := p.next.replace(w.Text, ""); unchanged {
-			p.next, p.granted = next, true
-			p.Removed = append(p.Removed, name)
-		} else {
-			p.Notes = append(p.Notes, "the profile "+name+" stays: it was changed by hand")
-		}
-		delete(p.entries, name)
-	}
-	if p.granted {
-		return p.user.Check(p.next.Src)
-	}
-	return nil
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,7 +17,7 @@ import (
 )
 
 func (a *app) wrapCommand() *cobra.Command {
-	undo := false
+	undo, prepare := false, true
 	c := &cobra.Command{
 		Use:   "wrap [FILE]",
 		Short: "Put every server of an MCP client's configuration in a sandbox of its own, in place",
@@ -28,7 +30,7 @@ and folders that its arguments name, and no network.
 Without FILE it lists the configurations that are on this machine. Close the
 client first: many write their configuration when they end.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: runs(func(_ *cobra.Command, args []string) error {
+		RunE: runs(func(c *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0 && undo:
 				return invalid("wrap", "casemate wrap --undo FILE", "no file is named")
@@ -37,9 +39,10 @@ client first: many write their configuration when they end.`,
 			case undo:
 				return a.unwrap(args[0])
 			}
-			return a.wrap(args[0])
+			return a.wrap(c.Context(), args[0], prepare)
 		}),
 	}
+	c.Flags().BoolVar(&prepare, "prepare", true, "install the packages of servers that npx, uvx and the like start now, and not when they first start")
 	c.Flags().BoolVar(&undo, "undo", false, "give FILE back as it was before it was wrapped, to the byte")
 	return c
 }
@@ -123,7 +126,7 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
-func (a *app) wrap(file string) error {
+func (a *app) wrap(ctx context.Context, file string, prepare bool) error {
 	u, err := a.wrapUser()
 	if err != nil {
 		return err
@@ -149,10 +152,60 @@ func (a *app) wrap(file string) error {
 	if err := p.Apply(); err != nil {
 		return err
 	}
+	p.Close()
 	if a.console.json {
-		return a.object(wrapBody{p.File, p.Client, p.Changes, u.Manifest, p.Results})
+		err = a.object(wrapBody{p.File, p.Client, p.Changes, u.Manifest, p.Results})
+	} else {
+		err = a.tellWrapped(u, p)
 	}
-	return a.tellWrapped(u, p)
+	if err != nil || !prepare {
+		return err
+	}
+	return a.prepareWrapped(ctx, p)
+}
+
+// prepareWrapped makes the servers that were wrapped just now ready, in this
+// terminal, with the registries that it knows: a client waits for the first
+// start of a server no more than seconds. What fails is said, and tried again
+// when the server first starts.
+func (a *app) prepareWrapped(ctx context.Context, p *wrap.Plan) error {
+	var names []string
+	for _, r := range p.Results {
+		if r.New && !slices.Contains(names, r.Name) {
+			names = append(names, r.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	l, err := a.loadOwn()
+	if err != nil {
+		return err
+	}
+	init, err := initPath()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		t := l.Server(name)
+		if t == nil {
+			continue // not to be had by this version: casemate tools says why
+		}
+		c, err := a.compiled(ctx, l, init, []*casemate.Tool{t})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if e := c.serves.Refused[t.Name]; e != nil {
+			a.note("%s is not ready: %s", name, e.Message)
+			if e.Fix != "" {
+				a.note("  fix: %s", e.Fix)
+			}
+		}
+	}
+	return nil
 }
 
 // recordWrapped has the lock say which command each name stands for, with the
