@@ -16,11 +16,43 @@
 // # What is decided before the SDK
 //
 // Every message is read once, strictly, before the SDK has it: see parse. What
-// two readers could read differently is refused there, and so is what this
-// server does not serve: it has tools, and no prompts, resources, completion
-// or logging. HTTP headers that repeat what the body says must agree with it,
+// two readers could read differently is refused there, and so is what nobody
+// here serves. HTTP headers that repeat what the body says must agree with it,
 // in every version. The SDK's own line transport ends the connection at the
 // first line that it cannot read; lineConn answers it (-32700) and goes on.
+//
+// # MCP servers behind the router
+//
+// What a server offers passes as the server wrote it: the SDK's types would
+// lose what they do not know, so that results, errors and notifications are
+// handed on as text, and only members that must be others are exchanged. Those
+// are the prefix of the names of tools and prompts, _meta (keys that begin with
+// casemate/ are ours alone), the progress token, the subscription's id, and, in
+// 2026-07-28, resultType, ttlMs and cacheScope where the server gives none.
+//
+// Tools are listed as they were approved. Capabilities and instructions are
+// those of the approved servers together; of several the instructions stand
+// under headings. A method that no server has the capability for is not found.
+// Experimental capabilities and extensions are not handed on, because what they
+// promise may be methods that nobody here knows.
+//
+// Of a lone server, and in a gateway.ServerView, lists and cursors are the
+// server's own. Of several, a list is read server by server, a page of one for
+// a page; one that fails is left out and named in _meta, as casemate/missing.
+// A prompt is found by its prefix. A resource keeps its URI, and belongs to the
+// server that lists it, or a template that fits it; where two do it is refused,
+// because one may have taken it from the other.
+//
+// What a server asks of the client (roots, sampling, elicitation) is asked in
+// the stream of the request that it serves, and, outside of one, of the client
+// of a session that begins with initialize. From 2026-07-28 on a client is sent
+// no requests: the call is parked for five minutes and answered with
+// input_required, and goes on when its client sends the request again with the
+// answers. What may be asked at all the router decides; a result that asks for
+// input by itself is an error. A server tells a client of changes through the
+// session, or, from 2026-07-28 on, through subscriptions/listen; of a request's
+// progress and logging in its stream. Where a server tells of progress itself,
+// ours ends.
 //
 // # Errors
 //
@@ -35,8 +67,17 @@
 // A session of Casemate is never one of MCP, for which some frameworks make a
 // new one for each call. It is named by the Casemate-Session header or by
 // casemate/session in the _meta of a call; package gateway has the rules.
-// Without a name a client process on stdio has one session, and over HTTP
-// each call has its own: state of a tool with scope session is then lost.
+// Without a name a client process on stdio has one session (Options.Session
+// may give it), and over HTTP each call has its own: state of a tool with scope
+// session is then lost. MCP servers are the exception, for they are slow to
+// start, and remember subscriptions: over HTTP all requests of one caller, in
+// one context, that name no session share one, which ends after an idle hour.
+// There are two of it, for clients before 2026-07-28 and after. A client that
+// wants its conversations apart names its sessions.
+//
+// Over HTTP a caller sees what its credential lists, narrowed to the context
+// that /mcp?context=NAME names; a session of MCP is that of its caller and
+// context alone.
 //
 // # Ends
 //
@@ -49,6 +90,8 @@
 //
 // A line is at most 16 MiB, a body 8 MiB; 1,024 requests of a stdio client may
 // be without an answer, 64 messages may make a batch (up to 2025-03-26); 1,024
-// MCP sessions over HTTP, each ended after ten minutes without a request.
+// MCP sessions over HTTP, each ended after ten minutes without a request; 256
+// parked calls of one caller; 256 notifications that wait for a client that does
+// not read, then more are lost; 65,536 URIs whose server is remembered.
 // Streams cannot be resumed. A Client takes at most 32 MiB for one message.
 package mcp

@@ -104,26 +104,16 @@ type note struct {
 // An outbox sends notifications one after another, so that nobody waits for a
 // client that does not read. Its methods may be used from any goroutine.
 type outbox struct {
+	ctx   context.Context
 	ended chan struct{}
 
 	mu     sync.Mutex
-	notes  chan note
+	notes  chan note // nil until there is one
 	closed bool
 }
 
 // newOutbox makes one that sends until flush, or ctx is done.
-func newOutbox(ctx context.Context) *outbox {
-	b := &outbox{ended: make(chan struct{}), notes: make(chan note, maxNotes)}
-	go func() {
-		defer close(b.ended)
-		for n := range b.notes {
-			if ctx.Err() == nil {
-				n.to.tell(ctx, n.method, n.params) // an error is a client that is gone, or has no stream open
-			}
-		}
-	}()
-	return b
-}
+func newOutbox(ctx context.Context) *outbox { return &outbox{ctx: ctx, ended: make(chan struct{})} }
 
 // put adds a note; where too many wait it is lost.
 func (b *outbox) put(n note) {
@@ -132,20 +122,37 @@ func (b *outbox) put(n note) {
 	if b.closed {
 		return
 	}
+	if b.notes == nil {
+		b.notes = make(chan note, maxNotes)
+		go b.send(b.notes)
+	}
 	select {
 	case b.notes <- n:
 	default:
 	}
 }
 
+func (b *outbox) send(notes <-chan note) {
+	defer close(b.ended)
+	for n := range notes {
+		if b.ctx.Err() == nil {
+			n.to.tell(b.ctx, n.method, n.params) // an error is a client that is gone, or has no stream open
+		}
+	}
+}
+
 // flush takes no more, and returns when everything is sent or ctx is done.
 func (b *outbox) flush(ctx context.Context) {
 	b.mu.Lock()
-	if !b.closed {
-		b.closed = true
+	sends := b.notes != nil
+	if sends && !b.closed {
 		close(b.notes)
 	}
+	b.closed = true
 	b.mu.Unlock()
+	if !sends {
+		return
+	}
 	select {
 	case <-b.ended:
 	case <-ctx.Done():
