@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -41,8 +40,9 @@ type Sessions struct {
 	record func(casemate.Receipt) error
 
 	mu     sync.Mutex
-	named  map[NameKey]*session // nil once ended
-	made   int                  // of them, live and made here
+	live   map[NameKey]*session
+	used   map[NameKey]struct{} // names that callers chose, ended ones too
+	made   int                  // live ones whose names were made here
 	closed bool
 }
 
@@ -68,7 +68,7 @@ func NewSessions(r Router, idle time.Duration) *Sessions {
 	if idle == 0 {
 		idle = DefaultIdle
 	}
-	return &Sessions{router: r, idle: idle, most: maxNames, named: map[NameKey]*session{}, record: func(casemate.Receipt) error { return nil }}
+	return &Sessions{router: r, idle: idle, most: maxNames, live: map[NameKey]*session{}, used: map[NameKey]struct{}{}, record: func(casemate.Receipt) error { return nil }}
 }
 
 // Keep lets names outlive the process: record keeps the event that a name is
@@ -78,7 +78,7 @@ func (s *Sessions) Keep(record func(casemate.Receipt) error, past []byte) {
 	s.record = record
 	for k := range slices.Chunk(past, len(NameKey{})) {
 		if len(k) == len(NameKey{}) {
-			s.named[NameKey(k)] = nil
+			s.used[NameKey(k)] = struct{}{}
 		}
 	}
 }
@@ -134,13 +134,15 @@ func (s *Sessions) open(caller Caller, name string) (x *session, created bool, e
 		return nil, false, err
 	}
 	key := keyOf(caller, name)
-	x, known := s.named[key]
-	switch {
-	case s.closed || known && x == nil || !known && strings.HasPrefix(name, ours):
+	_, used := s.used[key]
+	switch x := s.live[key]; {
+	case s.closed:
 		return nil, false, gone()
-	case known:
+	case x != nil:
 		return x, false, nil
-	case len(s.named)-s.made >= s.most:
+	case used || strings.HasPrefix(name, ours):
+		return nil, false, gone()
+	case len(s.used) >= s.most:
 		return nil, false, &casemate.Error{Op: "session", Kind: casemate.Busy,
 			Err: fmt.Errorf("%d sessions were named already", s.most), Fix: "let POST /v1/sessions make the name"}
 	}
@@ -151,6 +153,7 @@ func (s *Sessions) open(caller Caller, name string) (x *session, created bool, e
 		s.router.EndSession(id)
 		return nil, false, &casemate.Error{Op: "session", Kind: casemate.Internal, Err: fmt.Errorf("its name cannot be recorded, so it is not begun: %w", err), Fix: "make room for, and writable, the record file"}
 	}
+	s.used[key] = struct{}{}
 	return s.begin(caller, name, id), true, nil
 }
 
@@ -160,7 +163,7 @@ func (s *Sessions) begin(caller Caller, name string, id casemate.SessionID) *ses
 	x := &session{Session: Session{Name: name, Created: now, Used: now, Tools: []casemate.ToolName{}}, owner: caller, id: id}
 	key := keyOf(caller, name)
 	x.timer = time.AfterFunc(s.idle, func() { s.endIdle(key) })
-	s.named[key] = x
+	s.live[key] = x
 	return x
 }
 
@@ -187,11 +190,12 @@ func (s *Sessions) Peek(caller Caller, name string) (casemate.SessionID, error) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x, known := s.named[keyOf(caller, name)]
-	switch {
+	key := keyOf(caller, name)
+	_, used := s.used[key]
+	switch x := s.live[key]; {
 	case x != nil:
 		return x.id, nil
-	case known || s.closed || strings.HasPrefix(name, ours):
+	case used || s.closed || strings.HasPrefix(name, ours):
 		return "", gone()
 	}
 	return "", nil
@@ -201,7 +205,7 @@ func (s *Sessions) Peek(caller Caller, name string) (casemate.SessionID, error) 
 func (s *Sessions) Get(caller Caller, name string) (Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if x := s.named[keyOf(caller, name)]; x != nil {
+	if x := s.live[keyOf(caller, name)]; x != nil {
 		return x.info(), nil
 	}
 	return Session{}, gone()
@@ -212,8 +216,8 @@ func (s *Sessions) List(caller Caller) []Session {
 	list := []Session{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for x := range maps.Values(s.named) {
-		if x != nil && x.owner == caller {
+	for _, x := range s.live {
+		if x.owner == caller {
 			list = append(list, x.info())
 		}
 	}
@@ -227,7 +231,7 @@ func (s *Sessions) List(caller Caller) []Session {
 func (s *Sessions) Called(caller Caller, name string, tool casemate.ToolName) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if x := s.named[keyOf(caller, name)]; x != nil && !slices.Contains(x.Tools, tool) {
+	if x := s.live[keyOf(caller, name)]; x != nil && !slices.Contains(x.Tools, tool) {
 		x.Tools = append(x.Tools, tool)
 	}
 }
@@ -236,14 +240,14 @@ func (s *Sessions) release(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x.Used = time.Now()
-	if x.users--; x.users == 0 && s.named[keyOf(x.owner, x.Name)] == x {
+	if x.users--; x.users == 0 && s.live[keyOf(x.owner, x.Name)] == x {
 		x.timer.Reset(s.idle)
 	}
 }
 
 func (s *Sessions) endIdle(key NameKey) {
 	s.mu.Lock()
-	x := s.named[key]
+	x := s.live[key]
 	if x == nil || x.users > 0 { // used again since the timer fired
 		s.mu.Unlock()
 		return
@@ -256,12 +260,10 @@ func (s *Sessions) endIdle(key NameKey) {
 // forget makes a session gone; s.mu is held.
 func (s *Sessions) forget(key NameKey, x *session) {
 	x.timer.Stop()
+	delete(s.live, key)
 	if strings.HasPrefix(x.Name, ours) {
-		delete(s.named, key)
 		s.made--
-		return
 	}
-	s.named[key] = nil
 }
 
 // End ends what caller names, with its running calls. It reports whether
@@ -269,7 +271,7 @@ func (s *Sessions) forget(key NameKey, x *session) {
 func (s *Sessions) End(caller Caller, name string) bool {
 	key := keyOf(caller, name)
 	s.mu.Lock()
-	x := s.named[key]
+	x := s.live[key]
 	if x != nil {
 		s.forget(key, x)
 	}
@@ -286,11 +288,9 @@ func (s *Sessions) Close() {
 	s.mu.Lock()
 	s.closed = true
 	var live []*session
-	for key, x := range s.named {
-		if x != nil {
-			live = append(live, x)
-			s.forget(key, x)
-		}
+	for key, x := range s.live {
+		live = append(live, x)
+		s.forget(key, x)
 	}
 	s.mu.Unlock()
 	for _, x := range live {

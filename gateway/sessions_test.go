@@ -103,7 +103,7 @@ func TestTooManyNames(t *testing.T) {
 	s.most = 1000
 	kept(t, r, s, "a", "known", "set X")
 	for i := range s.most - 1 {
-		s.named[keyOf("a", fmt.Sprint(i))] = nil // ended
+		s.used[keyOf("a", fmt.Sprint(i))] = struct{}{} // ended
 	}
 	if got := kept(t, r, s, "a", "new", "get"); got != "busy" {
 		t.Errorf("one name too many: %q", got)

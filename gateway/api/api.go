@@ -64,7 +64,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/gateway"
@@ -89,7 +88,6 @@ type API struct {
 	mux      *http.ServeMux
 	jobs     jobs
 	asked    limiter
-	running  sync.WaitGroup // background calls
 }
 
 // New makes the API; record keeps its dry runs. It must be closed.
@@ -106,7 +104,7 @@ func New(r Router, sessions *gateway.Sessions, record func(casemate.Receipt) err
 // Close cancels the background calls, and returns when they are over.
 func (a *API) Close() {
 	a.cancel()
-	a.running.Wait()
+	a.jobs.close()
 }
 
 // routes is every route; openapi.json has the same.

@@ -26,8 +26,11 @@ const (
 
 // jobs are the background calls that are known.
 type jobs struct {
-	mu  sync.Mutex
-	all map[casemate.CallID]*job
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	all    map[casemate.CallID]*job
 }
 
 // A job is one background call.
@@ -113,7 +116,16 @@ func (s *jobs) list(caller gateway.Caller) []*job {
 	return list
 }
 
-// add takes j in, or returns the one that its key stands for already.
+// close lets no more in, and returns when those that run are over.
+func (s *jobs) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.running.Wait()
+}
+
+// add takes j in, as one that runs, or returns the one that its key stands for
+// already.
 func (s *jobs) add(j *job) (*job, error) {
 	busy := func(n int) error {
 		return &casemate.Error{Op: "call", Kind: casemate.Busy, Err: fmt.Errorf("%d background calls run, which is the limit", n), Fix: "try again when some are over"}
@@ -141,6 +153,8 @@ func (s *jobs) add(j *job) (*job, error) {
 		}
 	}
 	switch {
+	case s.closed:
+		return nil, &casemate.Error{Op: "call", Kind: casemate.Busy, Err: errors.New("the server shuts down"), Fix: "start it again"}
 	case mine >= maxRunningOfOne:
 		return nil, busy(mine)
 	case running >= maxRunning:
@@ -149,6 +163,7 @@ func (s *jobs) add(j *job) (*job, error) {
 		delete(s.all, oldest.id) // some are over: more are kept than may run
 	}
 	s.all[j.id] = j
+	s.running.Add(1)
 	return j, nil
 }
 
@@ -196,7 +211,8 @@ func (a *API) begin(c gateway.Credential, t *casemate.Tool, q *request) (*job, e
 		cancel()
 		return was, err
 	}
-	a.running.Go(func() {
+	go func() {
+		defer a.jobs.running.Done()
 		defer cancel()
 		o, err := a.run(ctx, c, q)
 		out := answer{}
@@ -214,7 +230,7 @@ func (a *API) begin(c gateway.Credential, t *casemate.Tool, q *request) (*job, e
 		j.outcome, j.ended = &out, time.Now()
 		close(j.over)
 		a.jobs.mu.Unlock()
-	})
+	}()
 	return j, nil
 }
 

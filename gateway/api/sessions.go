@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/gateway"
@@ -27,7 +28,7 @@ func (a *API) newSession(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
-		w.Header().Set("Location", "/v1/sessions/"+s.Name)
+		w.Header().Set("Location", "/v1/sessions/"+url.PathEscape(s.Name))
 	}
 	write(w, status, s)
 }
