@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -16,19 +17,19 @@ import (
 // answers back: until the router hangs up (nil), the interpreter ends, or one
 // call is answered where g does not serve a session. It blocks meanwhile, and
 // waits for every child of this process. An interpreter that does not get
-// ready is an error that quotes it.
+// ready is an error that quotes it. Who holds stopped has stopped the guest.
 //
 // The interpreter speaks frames at its descriptor 3; what its code and the
 // processes of its code print comes through pipes, so that a crash, os._exit
 // and another program that takes the interpreter's place lose nothing.
-func Interpret(conn *os.File, g plan.Guest, program string) error {
-	return interpret(&server{conn: newWire(conn), guest: g, out: outFolder}, Command(g, program))
+func Interpret(conn *os.File, g plan.Guest, program string, stopped *sync.Mutex) error {
+	return interpret(&server{conn: newWire(conn), guest: g, out: outFolder, stopped: stopped}, Command(g, program))
 }
 
 func interpret(s *server, argv []string) error {
 	private(s.conn)
 	var err error
-	if s.reap, err = newReaper(); err != nil {
+	if s.reap, err = newReaper(s.stopped); err != nil {
 		return err
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -15,23 +15,27 @@ type reaper struct {
 	r, w int // a pipe; a byte is written when the main process ended
 	kick chan struct{}
 
+	stopped *sync.Mutex // see server; locked before mu
+
 	mu   sync.Mutex // held while a process is started, so that its end is not seen before its pid
 	main int
 	ws   unix.WaitStatus
 }
 
-func newReaper() (*reaper, error) {
+func newReaper(stopped *sync.Mutex) (*reaper, error) {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return nil, err
 	}
-	r := &reaper{r: p[0], w: p[1], kick: make(chan struct{}, 1)}
+	r := &reaper{r: p[0], w: p[1], kick: make(chan struct{}, 1), stopped: stopped}
 	go r.loop()
 	return r, nil
 }
 
 // start starts the main process.
 func (r *reaper) start(path string, argv []string, attr *syscall.ProcAttr) error {
+	r.stopped.Lock()
+	defer r.stopped.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pid, err := syscall.ForkExec(path, argv, attr)
@@ -46,14 +50,12 @@ func (r *reaper) start(path string, argv []string, attr *syscall.ProcAttr) error
 	return nil
 }
 
-// signal sends sig to the main process and its group, if it has not ended.
-// Those that stop and continue are the spawner's, who stops the guest for a
-// commit: they are not sent.
+// signal sends sig to the main process and its group, if it has not ended. It
+// may be the one that continues what is stopped, and so waits for who stopped
+// it.
 func (r *reaper) signal(sig unix.Signal) {
-	switch sig {
-	case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT:
-		return
-	}
+	r.stopped.Lock()
+	defer r.stopped.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.main > 0 {

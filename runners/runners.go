@@ -26,13 +26,17 @@
 // An open call of exec and shell (stream.go) has its standard input from the
 // router while it runs, its process group gets the router's signals, and it
 // may have a terminal of its own: a session with that as its controlling
-// terminal, standard error merged into standard output. The signals that stop
-// and continue a process are not passed on: they are the spawner's, who stops
-// a guest to commit what it wrote. An interpreter takes no open call.
+// terminal, standard error merged into standard output. An interpreter takes
+// no open call.
 //
 // The files of a guest of exec, shell, python and node are read and written by
 // this process between two calls (transfer.go), by the same rights as the
 // tool's and no others.
+//
+// A guest that serves a session is stopped while what it wrote is carried to
+// the host. Whoever stops it holds the lock that Serve and Interpret were
+// given: until it is let go this process starts nothing, signals nothing and
+// writes no file, whatever the router says.
 //
 // This process is the first of its namespace, and so reaps every orphan.
 package runners
@@ -42,6 +46,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -77,9 +82,9 @@ func Command(g plan.Guest, program string) []string {
 // Serve says that the guest is ready and answers calls for the runners exec,
 // shell, files and mcp, one at a time, until the router hangs up (nil), or after
 // one call where g does not serve a session. It blocks meanwhile, and waits
-// for every child of this process.
-func Serve(conn *os.File, g plan.Guest) error {
-	return serve(&server{conn: newWire(conn), guest: g, out: outFolder})
+// for every child of this process. Who holds stopped has stopped the guest.
+func Serve(conn *os.File, g plan.Guest, stopped *sync.Mutex) error {
+	return serve(&server{conn: newWire(conn), guest: g, out: outFolder, stopped: stopped})
 }
 
 func serve(s *server) error {
@@ -88,7 +93,7 @@ func serve(s *server) error {
 	case "files":
 	case "exec", "shell", "mcp":
 		var err error
-		if s.reap, err = newReaper(); err != nil {
+		if s.reap, err = newReaper(s.stopped); err != nil {
 			return err
 		}
 	default:
@@ -137,10 +142,12 @@ type server struct {
 	call  uint32        // being answered
 	size  *unix.Winsize // of the terminal that it gets, or nil
 	reap  *reaper
-	out   string           // folder whose files come back
-	sent  map[string]stamp // of them, by name, what came back before
-	spent int64            // bytes that the call has sent
-	buf   []byte
+
+	stopped *sync.Mutex      // held by who stopped the guest; in whatever changes something
+	out     string           // folder whose files come back
+	sent    map[string]stamp // of them, by name, what came back before
+	spent   int64            // bytes that the call has sent
+	buf     []byte
 }
 
 func (s *server) ready() error {
@@ -183,7 +190,9 @@ func (s *server) next() (guest.Frame, []guest.Pair, error) {
 
 func (s *server) answer(args []guest.Pair) error {
 	if s.guest.Runner == "files" {
+		s.stopped.Lock()
 		text, err := files.Do(s.guest.Function, args, s.guest.Mounts)
+		s.stopped.Unlock()
 		if err != nil {
 			return s.fail(1, err.Error())
 		}

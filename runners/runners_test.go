@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,7 +32,16 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	s := &server{conn: newWire(os.NewFile(3, "router")), guest: g, out: os.Getenv("RUNNERS_TEST_OUT")}
+	s := &server{conn: newWire(os.NewFile(3, "router")), guest: g, out: os.Getenv("RUNNERS_TEST_OUT"), stopped: &sync.Mutex{}}
+	if until := os.Getenv("RUNNERS_TEST_STOPPED"); until != "" { // as while what it wrote is carried
+		s.stopped.Lock()
+		go func() {
+			for unix.Access(until, unix.F_OK) != nil {
+				time.Sleep(5 * time.Millisecond)
+			}
+			s.stopped.Unlock()
+		}()
+	}
 	if program := os.Getenv("RUNNERS_TEST_PROGRAM"); program != "" {
 		err = interpret(s, Command(g, program))
 	} else {
@@ -98,7 +108,7 @@ func launch(t *testing.T, g plan.Guest) *peer {
 	p := &peer{t: t, conn: c.(*net.UnixConn), out: t.TempDir(), credit: make(chan int, 1<<16), gone: make(chan struct{})}
 	p.conn.SetDeadline(time.Now().Add(30 * time.Second))
 	p.cmd = exec.Command("/proc/self/exe")
-	p.cmd.Env = []string{"RUNNERS_TEST_GUEST=" + hex.EncodeToString(plan.EncodeGuest(g)), "RUNNERS_TEST_OUT=" + p.out}
+	p.cmd.Env = []string{"RUNNERS_TEST_GUEST=" + hex.EncodeToString(plan.EncodeGuest(g)), "RUNNERS_TEST_OUT=" + p.out, "RUNNERS_TEST_STOPPED=" + os.Getenv("RUNNERS_TEST_STOPPED")}
 	if body := map[string][]byte{"python": Python(), "node": Node()}[g.Runner]; body != nil {
 		program := filepath.Join(t.TempDir(), "runner")
 		if err := os.WriteFile(program, body, 0o444); err != nil {

@@ -125,8 +125,13 @@ func (t *task) ends(c command) (theirs []uintptr, err error) {
 	return theirs, err
 }
 
-// close closes our ends; idempotent.
+// close closes our ends; idempotent. The end of a terminal continues what it
+// controls (SIGHUP and SIGCONT), and so waits for who stopped that.
 func (t *task) close() {
+	if t.tty {
+		t.stopped.Lock()
+		defer t.stopped.Unlock()
+	}
 	for _, fd := range []*int{&t.stdout, &t.stderr, &t.stdin} {
 		if *fd >= 0 {
 			unix.Close(*fd)

@@ -41,7 +41,7 @@ func (s *server) transfer(args []guest.Pair) error {
 		case "stat":
 			err = s.stat(name)
 		case "remove":
-			err = remove(name)
+			err = s.remove(name)
 		default:
 			err = wrong{guest.Failed, "there is no operation " + op}
 		}
@@ -54,49 +54,6 @@ func (s *server) transfer(args []guest.Pair) error {
 		return s.fail(1, word(err)+": "+name+": "+reason(err))
 	}
 	return s.done(0)
-}
-
-// A lostRouter is an error of the connection, and not of a file.
-type lostRouter struct{ error }
-
-// A wrong is a failure that is not the kernel's.
-type wrong struct{ word, text string }
-
-func (w wrong) Error() string { return w.text }
-
-// word is the protocol's word for what the kernel said.
-func word(err error) string {
-	var w wrong
-	var errno unix.Errno
-	switch {
-	case errors.As(err, &w):
-		return w.word
-	case !errors.As(err, &errno):
-		return guest.Failed
-	}
-	switch errno {
-	case unix.ENOENT:
-		return guest.FileNotFound
-	case unix.EISDIR, unix.ENOTEMPTY, unix.EEXIST:
-		return guest.IsDirectory
-	case unix.ENOTDIR:
-		return guest.NotADirectory
-	case unix.EACCES, unix.EPERM, unix.EROFS, unix.ETXTBSY, unix.EBUSY, unix.EXDEV:
-		return guest.PermissionDenied
-	case unix.EINVAL, unix.ENAMETOOLONG, unix.ELOOP, unix.ENXIO, unix.EILSEQ:
-		return guest.InvalidPath
-	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG, unix.ENOMEM:
-		return guest.NoSpace
-	}
-	return guest.Failed
-}
-
-func reason(err error) string {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return errno.Error()
-	}
-	return err.Error()
 }
 
 // openPlain opens what may be read or written: a regular file.
@@ -162,17 +119,11 @@ func (s *server) write(name string) error {
 	if strings.HasSuffix(name, "/") {
 		return unix.EISDIR
 	}
-	if err := os.MkdirAll(path.Dir(name), 0o777); err != nil {
-		return err
-	}
-	fd, _, err := openPlain(name, unix.O_WRONLY|unix.O_CREAT)
+	fd, err := s.create(name)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Ftruncate(fd, 0); err != nil {
-		return err
-	}
 	for {
 		f, err := guest.ReadFunc(s.conn, func(t guest.Type, n int64) error {
 			if t != guest.Stdin || n > guest.Window {
@@ -189,20 +140,47 @@ func (s *server) write(name string) error {
 		if len(f.Body) == 0 {
 			return nil
 		}
-		for b := f.Body; len(b) > 0; {
-			n, err := unix.Write(fd, b)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			b = b[n:]
+		if err := s.put(fd, f.Body); err != nil {
+			return err
 		}
 		if err := s.send(guest.Taken, binary.BigEndian.AppendUint32(nil, uint32(len(f.Body)))); err != nil {
 			return lostRouter{err}
 		}
 	}
+}
+
+// create makes the folders above a file, and the file, empty.
+func (s *server) create(name string) (int, error) {
+	s.stopped.Lock()
+	defer s.stopped.Unlock()
+	if err := os.MkdirAll(path.Dir(name), 0o777); err != nil {
+		return -1, err
+	}
+	fd, _, err := openPlain(name, unix.O_WRONLY|unix.O_CREAT)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Ftruncate(fd, 0); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func (s *server) put(fd int, b []byte) error {
+	s.stopped.Lock()
+	defer s.stopped.Unlock()
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
 }
 
 func (s *server) list(name string) error {
@@ -281,7 +259,9 @@ func entry(name string, st *unix.Stat_t) guest.Entry {
 }
 
 // remove takes away a file, a link, or an empty folder.
-func remove(name string) error {
+func (s *server) remove(name string) error {
+	s.stopped.Lock()
+	defer s.stopped.Unlock()
 	err := unix.Unlink(name)
 	if err == unix.EISDIR || err == unix.EPERM {
 		if folder := unix.Rmdir(name); folder != unix.ENOTDIR {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -184,4 +185,27 @@ func TestFilesNoSpace(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	wanted{stdout: "on\n"}.check(t, p.call("command", "echo on"))
+}
+
+// While the guest is stopped the router starts nothing in it, and writes
+// nothing.
+func TestStoppedGuest(t *testing.T) {
+	for name, ask := range map[string]func(p *peer, mark string){
+		"call":  func(p *peer, mark string) { p.send("command", "touch "+mark) },
+		"open":  func(p *peer, mark string) { p.open(80, "command", "touch "+mark) },
+		"write": func(p *peer, mark string) { p.request(guest.Files, "op", "write", "path", mark); p.stdin("") },
+	} {
+		until, mark := t.TempDir()+"/until", t.TempDir()+"/mark"
+		t.Setenv("RUNNERS_TEST_STOPPED", until)
+		p := start(t, shell)
+		ask(p, mark)
+		time.Sleep(100 * time.Millisecond)
+		if unix.Access(mark, unix.F_OK) == nil {
+			t.Errorf("%s: it was done", name)
+		}
+		os.WriteFile(until, nil, 0o600)
+		if r := p.reply(); r.status != 0 || unix.Access(mark, unix.F_OK) != nil {
+			t.Errorf("%s: afterwards: %+v", name, r)
+		}
+	}
 }

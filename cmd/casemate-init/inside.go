@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,11 +71,12 @@ func inside() int {
 		unix.Close(fd)
 	}
 	pipe := os.NewFile(contain.GuestFD, "guest")
+	var stopped sync.Mutex
 	go func() {
-		obey(setup)
+		obey(setup, &stopped)
 		os.Exit(0)
 	}()
-	return run(s, pipe)
+	return run(s, pipe, &stopped)
 }
 
 func program(name string) []byte {
@@ -84,9 +86,11 @@ func program(name string) []byte {
 	return runners.Python()
 }
 
-// obey carries out what the spawner says until it is gone.
-func obey(setup *os.File) {
+// obey carries out what the spawner says until it is gone. While the guest is
+// stopped it holds the lock, without which the runner changes nothing.
+func obey(setup *os.File, stopped *sync.Mutex) {
 	buf := make([]byte, 16)
+	held := false
 	for {
 		n, err := setup.Read(buf)
 		if err != nil || n == 0 {
@@ -94,6 +98,10 @@ func obey(setup *os.File) {
 		}
 		switch string(buf[:n]) {
 		case contain.Stop:
+			if !held {
+				stopped.Lock()
+				held = true
+			}
 			if !stopAll() {
 				return
 			}
@@ -102,6 +110,10 @@ func obey(setup *os.File) {
 			}
 		case contain.Go:
 			unix.Kill(-1, unix.SIGCONT)
+			if held {
+				stopped.Unlock()
+				held = false
+			}
 		}
 	}
 }
@@ -180,15 +192,15 @@ func state(stat string) (state byte, parent string) {
 
 // run is the guest until it ends: this process itself, or an interpreter that
 // it starts and speaks for.
-func run(s *contain.Setup, pipe *os.File) int {
+func run(s *contain.Setup, pipe *os.File, stopped *sync.Mutex) int {
 	var err error
 	switch s.Guest.Runner {
 	case "hold":
 		_, err = io.Copy(io.Discard, pipe)
 	case "exec", "shell", "files", "mcp":
-		err = runners.Serve(pipe, s.Guest)
+		err = runners.Serve(pipe, s.Guest, stopped)
 	default:
-		err = runners.Interpret(pipe, s.Guest, contain.RunnerPath)
+		err = runners.Interpret(pipe, s.Guest, contain.RunnerPath, stopped)
 	}
 	if err != nil {
 		// An interpreter that does not start says why; whoever waits for Ready
