@@ -25,13 +25,13 @@ var methods = [...]string{
 
 const listing = "casemate/listing"
 
-const maxAttached = 16 // clients of a session
+const maxAttached = 256 // clients of a session, such as the shims of one program
 
 // An attached is a client of a session.
 type attached struct{ casemate.Client }
 
 // Attach says whom the MCP servers of a session talk to outside of calls,
-// until detach is called. A session has at most 16 such clients; more, and
+// until detach is called. A session has at most 256 such clients; more, and
 // those of a session that was ended, are not attached.
 func (r *Router) Attach(id casemate.SessionID, c casemate.Client) (detach func()) {
 	a := &attached{c}

@@ -16,6 +16,7 @@ const subscriptionKey = "io.modelcontextprotocol/subscriptionId"
 // A listener is the client of one subscriptions/listen. Servers tell it of
 // changes, and can ask it nothing.
 type listener struct {
+	shows  func(server string) bool
 	to     route
 	id     json.RawMessage
 	wants  sdk.NotificationSubscriptions
@@ -30,6 +31,9 @@ func (l *listener) Capabilities() json.RawMessage { return nil }
 
 // Version is that of the protocol which the client speaks.
 func (l *listener) Version() string { return l.spoken }
+
+// Serves says whether the client is one of that server.
+func (l *listener) Serves(server string) bool { return l.shows(server) }
 
 func (l *listener) Ask(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
 	return nil, errClientAway
@@ -84,7 +88,7 @@ func (s *server) listen(ctx context.Context, req sdk.Request, p *sdk.Subscriptio
 	defer context.AfterFunc(from.ctx, cancel)()
 	ss, _ := req.GetSession().(*sdk.ServerSession)
 	all := s.listing()
-	l := &listener{to: route{ss, ctx}, id: from.msg.id, wants: agreed(all.caps, *p.Notifications), uris: map[string]bool{}, out: newOutbox(ctx), spoken: s.versionOf(req)}
+	l := &listener{shows: s.shows, to: route{ss, ctx}, id: from.msg.id, wants: agreed(all.caps, *p.Notifications), uris: map[string]bool{}, out: newOutbox(ctx), spoken: s.versionOf(req)}
 	defer l.out.flush(ctx)
 	id, release, err := s.session(from, metaOf(req), true, true)
 	if err != nil {

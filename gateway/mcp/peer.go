@@ -238,6 +238,7 @@ func logged(wants, level string) bool {
 // servers of the Casemate sessions that it uses may speak to its client.
 type conversation struct {
 	router  gateway.Router
+	shows   func(server string) bool
 	session *sdk.ServerSession
 	caller  gateway.Caller
 	version string
@@ -347,6 +348,10 @@ func (c *conversation) Hears(server string) bool {
 	v, ok := c.router.(*gateway.View)
 	return !ok || v.Server() == "" || v.Server() == server
 }
+
+// Serves says whether the client is one of that server: another shim of the
+// same program may have it.
+func (c *conversation) Serves(server string) bool { return c.shows(server) }
 
 // Ask asks the client outside of a request.
 func (c *conversation) Ask(ctx context.Context, _, method string, params json.RawMessage) (json.RawMessage, error) {

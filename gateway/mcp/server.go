@@ -101,6 +101,22 @@ func (s *server) listing() *listing {
 	return s.listed
 }
 
+// shows says whether the client sees anything of an MCP server.
+func (s *server) shows(server string) bool {
+	l := s.listing()
+	for _, u := range l.servers {
+		if u.name() == server {
+			return true
+		}
+	}
+	for _, t := range l.byName {
+		if m := t.Run.MCP; m != nil && m.Server == server {
+			return true
+		}
+	}
+	return false
+}
+
 // follow keeps what clients are told that of the router, until ctx is done;
 // they are told of every change. The first reading is done when it returns;
 // done is closed when it has ended.
@@ -245,7 +261,7 @@ func (s *server) converse(req sdk.Request, version string) {
 		return
 	}
 	from := s.origins.of(req)
-	c := &conversation{router: s.router, session: ss, caller: from.caller, version: version, out: newOutbox(context.Background()),
+	c := &conversation{router: s.router, shows: s.shows, session: ss, caller: from.caller, version: version, out: newOutbox(context.Background()),
 		attached: map[casemate.SessionID]func(){}, called: map[string]bool{}}
 	if from.msg != nil {
 		c.caps = field(from.msg.params, "capabilities")

@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -95,29 +96,37 @@ func dial(t *testing.T, r *router.Router, view func(gateway.Router) gateway.Rout
 	if view != nil {
 		shown = view(r)
 	}
-	e := &end{t: t, r: r, events: make(chan string, 1000)}
-	var way sdk.Transport
 	if transport == "stdio" {
-		inR, inW := io.Pipe()
-		outR, outW := io.Pipe()
-		done := make(chan error, 1)
-		ctx, cancel := context.WithCancel(context.Background())
-		go func() {
-			done <- ServeStdio(ctx, inR, outW, shown, Options{Version: "1", Progress: time.Hour})
-			outW.Close()
-		}()
-		t.Cleanup(func() {
-			inW.Close()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-			cancel()
-		})
-		way = &sdk.IOTransport{Reader: outR, Writer: inW, MaxLineLength: maxAnswer}
-	} else {
-		d := serveDoor(t, r, shown, gateway.Config{Token: token}, Options{Version: "1", Progress: time.Hour})
-		way = &sdk.StreamableClientTransport{Endpoint: d.url, HTTPClient: &http.Client{Transport: bearer(token)}}
+		return dialStdio(t, r, shown, version, Options{Version: "1", Progress: time.Hour})
 	}
+	d := serveDoor(t, r, shown, gateway.Config{Token: token}, Options{Version: "1", Progress: time.Hour})
+	way := &sdk.StreamableClientTransport{Endpoint: d.url, HTTPClient: &http.Client{Transport: bearer(token)}}
+	return meet(t, r, way, version)
+}
+
+func dialStdio(t *testing.T, r *router.Router, shown gateway.Router, version string, o Options) *end {
+	t.Helper()
+	inR, inW := io.Pipe()
+	outR, outW := io.Pipe()
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		done <- ServeStdio(ctx, inR, outW, shown, o)
+		outW.Close()
+	}()
+	t.Cleanup(func() {
+		inW.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		cancel()
+	})
+	return meet(t, r, &sdk.IOTransport{Reader: outR, Writer: inW, MaxLineLength: maxAnswer}, version)
+}
+
+func meet(t *testing.T, r *router.Router, way sdk.Transport, version string) *end {
+	t.Helper()
+	e := &end{t: t, r: r, events: make(chan string, 1000)}
 	s, err := clientOf(e.events).Connect(t.Context(), way, &sdk.ClientSessionOptions{ProtocolVersion: version})
 	if err != nil {
 		t.Fatal(err)
@@ -415,6 +424,24 @@ func TestNotGranted(t *testing.T) {
 	})
 }
 
+// TestForgedInput: a server that speaks an older version cannot ask by a
+// result what it was not granted.
+func TestForgedInput(t *testing.T) {
+	s := odd(t)
+	s.Elicitation = false
+	ends(t, []gatewaytest.Server{s}, nil, func(t *testing.T, e *end) {
+		res, err := e.CallTool(t.Context(), &sdk.CallToolParams{Name: "odd", Arguments: map[string]any{"text": "ASK"}})
+		if err != nil || !res.IsError || !strings.Contains(said(res), "request for input") {
+			t.Errorf("%s %v", encode(res), err)
+		}
+		select {
+		case got := <-e.events:
+			t.Errorf("the client was asked: %s", got)
+		default:
+		}
+	})
+}
+
 // TestCancelReachesServer: a client that cancels its call cancels that of the
 // server, which goes on to serve.
 func TestCancelReachesServer(t *testing.T) {
@@ -606,5 +633,65 @@ func TestGivenSession(t *testing.T) {
 	}
 	if pids[0] != pids[1] {
 		t.Errorf("%v", pids)
+	}
+}
+
+// TestShimsOfOneProgram: the shims of a program share a session, and each
+// hears of its own server alone.
+func TestShimsOfOneProgram(t *testing.T) {
+	r, _ := gatewaytest.NewServers(t, two(t)...)
+	id := r.NewSession()
+	var shims []*end
+	for _, server := range []string{"one", "two"} {
+		shims = append(shims, dialStdio(t, r, gateway.ServerView(r, server), "2025-11-25", Options{Session: id}))
+	}
+	shims[0].call("add", "another")
+	shims[0].next("prompts changed")
+	shims[1].call("add", "another") // so that anything of the first would have come
+	shims[1].next("prompts changed")
+	for i, s := range shims {
+		select {
+		case got := <-s.events:
+			t.Errorf("shim %d: %s", i, got)
+		default:
+		}
+	}
+	// Roots that change are told to the server that was used, and it may ask.
+	if got := said(shims[0].call("roots", "")); !strings.Contains(got, `roots {"roots":[]}`) {
+		t.Error(got) // none is mounted
+	}
+}
+
+// TestMissing: a list of several servers is that of those that answer, and
+// says whose is missing.
+func TestMissing(t *testing.T) {
+	servers := two(t)
+	r, back := gatewaytest.NewServers(t, servers...)
+	tools := gatewaytest.Tools()
+	for _, s := range servers {
+		all := gatewaytest.List(t, r, s)
+		if s.Name == "two" {
+			for _, tool := range all {
+				tool.Run.MCP.Command = []string{"/nonexistent"}
+			}
+		}
+		tools = append(tools, all...)
+	}
+	if err := r.Reload(tools, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, r, back, Options{})
+	c.initialize("2025-11-25")
+	got := c.ask(`{"jsonrpc":"2.0","id":1,"method":"prompts/list"}`)
+	if !strings.Contains(got, "one_greet") || strings.Contains(got, "casemate/missing") {
+		t.Error(got)
+	}
+	cursor := text(field(json.RawMessage(got), "result", "nextCursor"))
+	got = c.ask(`{"jsonrpc":"2.0","id":2,"method":"prompts/list","params":{"cursor":"` + cursor + `"}}`)
+	if cursor == "" || !strings.Contains(got, `"prompts":[]`) || !strings.Contains(got, `"casemate/missing":{"two":`) {
+		t.Error(got)
+	}
+	if got := c.ask(`{"jsonrpc":"2.0","id":3,"method":"prompts/list","params":{"cursor":"junk"}}`); !strings.Contains(got, `"code":-32602`) {
+		t.Error(got)
 	}
 }
