@@ -36,7 +36,9 @@ func (a *app) demoCommand() *cobra.Command {
 clients, each with a casemate serve of its own, drive real tools. The
 hijacked one attacks victims that the demo makes in a temporary folder; each
 row says what was tried, which wall holds it and what was seen on the
-victim's side. It takes half a minute and leaves nothing behind.
+victim's side. Where npx and Python are there and their registries can be
+reached, it also wraps the configuration of a client that uses a server of
+npm and one of PyPI. It takes about a minute and leaves nothing behind.
 
 The exit status is 0 when every attack was held and the honest work
 succeeded, and 1 otherwise. CASEMATE_TEST_WITHOUT=WALL takes a wall away
@@ -60,6 +62,7 @@ type demo struct {
 	degraded []string // controls that the host does not give
 	refused  *casemate.ErrorJSON
 	python   bool
+	unshown  string
 	honest   *demoPlanner
 	hijacked *demoPlanner
 }
@@ -74,6 +77,7 @@ type demoHost struct {
 	Refused  *casemate.ErrorJSON `json:"refused,omitempty"`  // what the host refused at first
 	Degraded []string            `json:"degraded,omitempty"` // and was then done without
 	Without  []string            `json:"without,omitempty"`  // taken away on purpose
+	Unshown  string              `json:"unshown,omitempty"`  // why no server of others was wrapped
 	Seconds  float64             `json:"seconds"`
 }
 
@@ -120,7 +124,7 @@ func (a *app) demo(ctx context.Context) (err error) {
 		return err
 	}
 	report.Host = demoHost{Kernel: kernelRelease(), Arch: runtime.GOARCH, Uid: os.Geteuid(), Python: d.python, Controls: caps.Controls,
-		Refused: d.refused, Degraded: d.degraded, Without: d.without, Seconds: time.Since(began).Round(time.Millisecond).Seconds()}
+		Refused: d.refused, Degraded: d.degraded, Without: d.without, Unshown: d.unshown, Seconds: time.Since(began).Round(time.Millisecond).Seconds()}
 	if a.console.json {
 		err = a.object(report)
 	} else {
@@ -224,6 +228,7 @@ func (d *demo) run(ctx context.Context) (*demoReport, error) {
 		t.run(d, ctx, &row)
 		r.Attacks = append(r.Attacks, row)
 	}
+	d.wrapped(ctx, r)
 	d.app.step(0, 0, "")
 	return r, nil
 }

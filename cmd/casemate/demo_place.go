@@ -174,7 +174,12 @@ type demoPlanner struct {
 
 // planner starts casemate serve and greets it.
 func (p *demoPlace) planner(ctx context.Context, name string) (*demoPlanner, error) {
-	l := &demoPlanner{name: name, cmd: p.command(context.WithoutCancel(ctx), "serve"), said: &tailBuffer{}, exited: make(chan struct{})}
+	return p.greet(ctx, name, 30*time.Second, p.command(context.WithoutCancel(ctx), "serve"))
+}
+
+// greet starts an MCP server and greets it.
+func (p *demoPlace) greet(ctx context.Context, name string, patience time.Duration, cmd *exec.Cmd) (*demoPlanner, error) {
+	l := &demoPlanner{name: name, cmd: cmd, said: &tailBuffer{}, exited: make(chan struct{})}
 	in, err := l.cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -191,11 +196,11 @@ func (p *demoPlace) planner(ctx context.Context, name string) (*demoPlanner, err
 		return nil, err
 	}
 	go func() { l.cmd.Wait(); close(l.exited) }()
-	greet, cancel := context.WithTimeout(ctx, 30*time.Second)
+	greet, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if l.client, err = mcp.Dial(greet, name, in, out); err != nil {
 		l.close()
-		return nil, fmt.Errorf("%w; casemate serve said: %s", err, strings.TrimSpace(l.said.String()))
+		return nil, fmt.Errorf("%w; its server said: %s", err, strings.TrimSpace(l.said.String()))
 	}
 	return l, nil
 }

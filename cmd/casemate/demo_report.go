@@ -76,6 +76,9 @@ func (a *app) showDemo(r *demoReport) error {
 		}
 		p("The demo went on WITHOUT %s (allow_degraded).", strings.Join(r.Host.Degraded, ", "))
 	}
+	if r.Host.Unshown != "" {
+		p("No server of others was wrapped: %s", escapeLine(r.Host.Unshown))
+	}
 	if len(r.Host.Without) > 0 {
 		p("This was a test WITHOUT %s.", strings.Join(r.Host.Without, ", "))
 	}
