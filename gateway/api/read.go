@@ -139,9 +139,9 @@ type request struct {
 
 const callFix = `send {"tool": NAME, "arguments": {…}, "session": NAME} with Content-Type: application/json`
 
-func readCall(r *http.Request) (*request, error) {
-	q := &request{}
-	err := object(r, callFix, map[string]func(json.RawMessage) bool{
+// readers are those of the keys of a call.
+func (q *request) readers() map[string]func(json.RawMessage) bool {
+	return map[string]func(json.RawMessage) bool{
 		"tool":       word(&q.Tool, 1024),
 		"session":    word(&q.session, 1024),
 		"arguments":  arguments(&q.Arguments),
@@ -156,7 +156,12 @@ func readCall(r *http.Request) (*request, error) {
 			}
 			return boolean(&q.open)(raw)
 		},
-	})
+	}
+}
+
+func readCall(r *http.Request) (*request, error) {
+	q := &request{}
+	err := object(r, callFix, q.readers())
 	if err == nil {
 		err = sessionOf(r, &q.session)
 	}
