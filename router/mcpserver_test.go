@@ -31,7 +31,7 @@ func beShell(pipe *os.File, session bool) {
 
 func beRunner(pipe *os.File, g plan.Guest) {
 	g.Cwd, _ = os.Getwd()
-	if err := runners.Serve(pipe, g); err != nil {
+	if err := runners.Serve(pipe, g, new(sync.Mutex)); err != nil {
 		fmt.Fprintln(os.Stderr, "runner:", err)
 		os.Exit(1)
 	}
