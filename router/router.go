@@ -16,6 +16,11 @@
 //	end the sandbox             or keep it for its session
 //	label and record            and hand out the outcome
 //
+// A call with a key passes this way once for its session: the same key again
+// gets the same outcome, or joins the call while it runs. A key of which no
+// outcome is kept any more answers Unknown, and never runs again. A call of
+// which no intent was recorded did not run, and leaves its key free.
+//
 // # Scopes
 //
 // A tool of scope call gets a sandbox of its own for each call, which is ended
@@ -25,6 +30,28 @@
 // all that it ever received. When such a guest is lost (by a limit, a breach,
 // idleness), a call says so and fails before a fresh one serves the session. A
 // call without a session gets a guest for itself.
+//
+// # MCP servers
+//
+// The tools of an MCP server, and the server itself (prompts, resources, …, by
+// Call.Method), share one guest in a session, which serves 16 calls at once,
+// and is spoken to by package upstream. A tool runs only as it was approved.
+// Where the server ended, its calls in flight fail; the next call starts it
+// again, and runs, and its result says so in a last part of its content (of a
+// method: in _meta, "casemate/note"). Subscriptions and the level of logging are told
+// to the new one. A server that said nothing for the whole time of a call, and
+// serves no other, is ended. Cancelling a call tells the server, and kills
+// nothing that is not the call's own. What a server writes to its grants is
+// carried out when a call is answered, with whatever other calls wrote by then.
+//
+// # Streams and files
+//
+// A command (exec, shell) may be given standard input, signals and a terminal
+// while it runs, and prints to its caller as it goes; its exit status is then
+// its result, and no failure. What such a caller reads and writes must end
+// with the call: a Read that blocks is left alone, an Output that blocks holds
+// up the guest, and the end of the call. Files are those of the guest of a
+// session; errors begin with a word of package guest, such as file_not_found.
 //
 // # Sessions
 //
@@ -38,7 +65,8 @@
 // exponent of 400 for a number, one second of checking. Calls: Config says how
 // many run at once; as many again wait (of one tool, three times as many), a
 // minute at most, 8 for one guest of a session; their arguments are at most
-// 256 MiB in all. More answer Busy. Sessions: 10,000, then the one that is
+// 256 MiB in all. More answer Busy. Keys: 512 bytes; 10,000 outcomes and 64 MiB
+// of them are kept, of calls that were asked for last. Sessions: 10,000, then the one that is
 // idle for longest ends. Guests of sessions: 64, ended after 30 idle minutes,
 // or earlier where others need the place. Rates are counted in memory, from what
 // Config.Recent says on; they survive a reload.

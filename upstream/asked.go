@@ -267,10 +267,7 @@ func seen(uri string, mounts []casemate.Mount) (string, bool) {
 // inputs answers what a result of a stateless server asks for, and returns
 // the params of the next round; nil where the result asks for nothing.
 func (s *Server) inputs(ctx context.Context, r Request, result json.RawMessage) (json.RawMessage, error) {
-	s.mu.Lock()
-	stateless := s.stateless
-	s.mu.Unlock()
-	if !stateless || str(result, "resultType") != "input_required" {
+	if !s.isStateless() || str(result, "resultType") != "input_required" {
 		return nil, nil
 	}
 	requests := field(result, "inputRequests")

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	chunk    = 64 << 10 // of a Stdin frame
-	maxEmpty = 4096     // frames without a byte, in a row
+	chunk     = 64 << 10 // of a Stdin frame
+	frameCost = 64       // bytes that a frame counts for, beside its body
 )
 
 // read reads what the guest sends until there is no more.
@@ -28,7 +28,7 @@ func (s *Server) frames(in io.Reader) error {
 	lines := splitter{most: s.most}
 	var stderr splitter
 	stderr.most = maxLine
-	empty, failure := 0, ""
+	failure := ""
 	for {
 		f, err := guest.ReadFunc(in, func(t guest.Type, n int64) error {
 			switch {
@@ -47,12 +47,6 @@ func (s *Server) frames(in io.Reader) error {
 		if f.Call != s.number {
 			return breach("a frame belongs to another call")
 		}
-		if empty++; len(f.Body) > 0 {
-			empty = 0
-		}
-		if empty > maxEmpty {
-			return breach("too many empty frames")
-		}
 		if err := s.spend(len(f.Body)); err != nil {
 			return err
 		}
@@ -60,12 +54,14 @@ func (s *Server) frames(in io.Reader) error {
 		case guest.Stdout:
 			lines.feed(f.Body, s.line)
 		case guest.Stderr:
-			stderr.feed(f.Body, func(b []byte, _ bool, _ string) { s.log.line(b) })
+			if !s.log.muted() {
+				stderr.feed(f.Body, func(b []byte, _ bool, _ string) { s.log.line(b) })
+			}
 		case guest.Failure:
 			failure = string(bytes.ToValidUTF8(f.Body[:min(len(f.Body), 500)], []byte("\uFFFD")))
 			s.log.line(f.Body)
 		case guest.Taken:
-			if err := s.open(binary.BigEndian.Uint32(f.Body)); err != nil {
+			if err := s.widen(binary.BigEndian.Uint32(f.Body)); err != nil {
 				return err
 			}
 		case guest.Done:
@@ -81,14 +77,14 @@ func (s *Server) frames(in io.Reader) error {
 func (s *Server) spend(n int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.junk += n; s.junk > maxJunk+s.most || s.unasked > maxUnasked {
+	if s.junk += n + frameCost; s.junk > s.patience+s.most || s.unasked > maxUnasked {
 		return breach("it floods its output with what nobody asked for")
 	}
 	return nil
 }
 
-// open opens the window by n bytes.
-func (s *Server) open(n uint32) error {
+// widen opens the window by n bytes.
+func (s *Server) widen(n uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if int64(n) > int64(guest.Window-s.window) {

@@ -151,6 +151,13 @@ func (s *Server) discover(ctx context.Context) error {
 	return nil
 }
 
+// isStateless says whether the server speaks 2026-07-28.
+func (s *Server) isStateless() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stateless
+}
+
 // listenToLists asks a stateless server to say when its lists change.
 func (s *Server) listenToLists(caps json.RawMessage) {
 	var ms []member
@@ -200,10 +207,7 @@ func (s *Server) level(ctx context.Context, r Request) (json.RawMessage, error) 
 		return nil, &casemate.Error{Op: "call", Kind: casemate.Invalid, Err: errors.New("params: level is not a level of logging"), Fix: "pass one of debug, info, notice, warning, error, critical, alert, emergency"}
 	}
 	result := json.RawMessage("{}")
-	s.mu.Lock()
-	stateless := s.stateless
-	s.mu.Unlock()
-	if !stateless {
+	if !s.isStateless() {
 		var err error
 		if result, err = s.ask(ctx, r, r.Params); err != nil {
 			return nil, err

@@ -93,6 +93,10 @@ func (s *Server) ask(ctx context.Context, r Request, params json.RawMessage) (js
 		return nil, err
 	}
 	p := &pending{answer: make(chan answer, 1), client: r.Client}
+	var caps json.RawMessage // asked for without a lock
+	if r.Method == discover || s.isStateless() {
+		caps = s.capabilities(r.Client)
+	}
 	s.mu.Lock()
 	if s.pending == nil {
 		s.mu.Unlock()
@@ -107,7 +111,7 @@ func (s *Server) ask(ctx context.Context, r Request, params json.RawMessage) (js
 	id := s.next
 	p.order = id
 	s.pending[id] = p
-	params, err := s.meta(r, params, id, p)
+	params, err := s.meta(r, params, caps, id, p)
 	s.mu.Unlock()
 	defer s.forget(id)
 	if err != nil {
@@ -150,13 +154,14 @@ func (s *Server) post(b []byte) {
 // reserved are the keys of _meta that are ours to say.
 const reserved = "io.modelcontextprotocol/"
 
-// meta puts our own _meta into the params of a request; s.mu is held.
-func (s *Server) meta(r Request, params json.RawMessage, id uint64, p *pending) (json.RawMessage, error) {
+// meta puts our own _meta into the params of a request; caps are what a
+// stateless server is told of its client, and nil for others. s.mu is held.
+func (s *Server) meta(r Request, params, caps json.RawMessage, id uint64, p *pending) (json.RawMessage, error) {
 	params, err := single(params)
 	if err != nil {
 		return nil, err
 	}
-	if r.Client == nil && !s.stateless && r.Method != discover && field(params, "_meta") == nil {
+	if r.Client == nil && caps == nil && field(params, "_meta") == nil {
 		return params, nil
 	}
 	if params == nil {
@@ -183,11 +188,11 @@ func (s *Server) meta(r Request, params json.RawMessage, id uint64, p *pending) 
 	if r.Client != nil && p.token != nil {
 		out = append(out, member{"progressToken", json.RawMessage(strconv.FormatUint(id, 10))})
 	}
-	if s.stateless || r.Method == discover {
+	if caps != nil {
 		out = append(out,
 			member{reserved + "protocolVersion", quoted(Stateless)},
 			member{reserved + "clientInfo", s.about()},
-			member{reserved + "clientCapabilities", s.capabilities(r.Client)})
+			member{reserved + "clientCapabilities", caps})
 		if s.state.Level != "" {
 			out = append(out, member{reserved + "logLevel", quoted(s.state.Level)})
 		}

@@ -130,10 +130,11 @@ func (e *RPCError) Error() string {
 // A Server is one MCP server that runs. Its methods may be used from any
 // goroutine.
 type Server struct {
-	o      Options
-	most   int // bytes of a message
-	pipe   io.ReadWriteCloser
-	number uint32 // of the Open
+	o        Options
+	most     int // bytes of a message
+	patience int // bytes without an answer, beside one message
+	pipe     io.ReadWriteCloser
+	number   uint32 // of the Open
 
 	ctx    context.Context // ends with the server
 	cancel context.CancelFunc
@@ -172,15 +173,19 @@ type Server struct {
 // closed.
 func Open(ctx context.Context, pipe io.ReadWriteCloser, in io.Reader, o Options) (*Server, error) {
 	s := unopened(o, pipe)
-	s.owned.Go(func() { s.read(in) })
-	s.owned.Go(s.write)
-	ctx, cancel := context.WithTimeout(ctx, openTime)
-	defer cancel()
-	if err := s.shake(ctx); err != nil {
+	if err := s.open(ctx, in); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *Server) open(ctx context.Context, in io.Reader) error {
+	s.owned.Go(func() { s.read(in) })
+	s.owned.Go(s.write)
+	ctx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	return s.shake(ctx)
 }
 
 func unopened(o Options, pipe io.ReadWriteCloser) *Server {
@@ -189,7 +194,7 @@ func unopened(o Options, pipe io.ReadWriteCloser) *Server {
 		number: rand.Uint32() | 1, // not to be guessed
 		gone:   make(chan struct{}), out: make(chan *outgoing, maxPending), taken: make(chan struct{}, 1),
 		window: guest.Window, pending: map[uint64]*pending{}, listens: map[string]context.CancelFunc{}, asked: map[string]*rate{},
-		log: logger{to: o.Log}, stale: true,
+		log: logger{to: o.Log}, stale: true, patience: maxJunk,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -263,6 +268,13 @@ const (
 	maxLine  = 1 << 10
 	maxLines = 600 // a minute
 )
+
+// muted says whether a line would not be logged.
+func (l *logger) muted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to == nil || l.lines >= maxLines && time.Since(l.since) < time.Minute
+}
 
 func (l *logger) line(b []byte) {
 	if l.to == nil {

@@ -125,11 +125,12 @@ func options() Options {
 func opened(t testing.TB, o Options, answer func(*peer, said)) (*Server, *peer) {
 	t.Helper()
 	conn, p := peered(t, answer)
-	s, err := Open(context.Background(), conn, conn, o)
-	if err != nil {
+	s := unopened(o, conn)
+	s.patience = 1 << 20
+	t.Cleanup(s.Close)
+	if err := s.open(context.Background(), conn); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Close)
 	return s, p
 }
 
@@ -145,7 +146,7 @@ func TestBreach(t *testing.T) {
 		"took too much": func(p *peer) { p.frame(guest.Taken, []byte{0, 1, 0, 0}) },
 		"short status":  func(p *peer) { p.frame(guest.Done, []byte{1}) },
 		"empty frames": func(p *peer) {
-			for range maxEmpty + 1 {
+			for range (1<<20+leastMessage+overhead)/frameCost + 2 {
 				p.frame(guest.Stdout, nil)
 			}
 		},
@@ -155,12 +156,12 @@ func TestBreach(t *testing.T) {
 			}
 		},
 		"long lines": func(p *peer) {
-			for range 300 {
+			for range 12 {
 				p.frame(guest.Stdout, bytes.Repeat([]byte("x"), guest.MaxReply))
 			}
 		},
 		"standard error": func(p *peer) {
-			for range 300 {
+			for range 12 {
 				p.frame(guest.Stderr, bytes.Repeat([]byte("x\n"), guest.MaxReply/2))
 			}
 		},
@@ -271,7 +272,7 @@ func TestStatelessInputsAndSubscriptions(t *testing.T) {
 	if m := <-listening; !strings.Contains(string(m.Params), `"notifications":{"toolsListChanged":true}`) {
 		t.Errorf("it listens to %s", m.Params)
 	}
-	c := &asked{caps: `{"elicitation":{}}`, answer: `{"action":"accept"}`}
+	c := &asked{caps: `{"elicitation":{"form":{},"url":{}}}`, answer: `{"action":"accept"}`}
 	result, err := s.Call(context.Background(), Request{Method: "tools/call", Params: []byte(`{"name":"t"}`), Client: c})
 	if err != nil || !strings.Contains(string(result), `"inputResponses":{"q":{"action":"accept"}},"requestState":"st"`) {
 		t.Errorf("%s %v", result, err)
