@@ -95,7 +95,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.Method {
 	case http.MethodOptions, http.MethodTrace, http.MethodConnect:
-		w.Header().Set("Allow", "GET, POST, DELETE")
+		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE")
 		refuse(w, r, http.StatusMethodNotAllowed, "method not allowed")
 		return
 	}

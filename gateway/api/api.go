@@ -63,6 +63,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/casemate/casemate"
@@ -95,8 +97,8 @@ func New(r Router, sessions *gateway.Sessions, record func(casemate.Receipt) err
 	a := &API{router: r, sessions: sessions, record: record, mux: http.NewServeMux()}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.jobs.all = map[casemate.CallID]*job{}
-	for pattern, h := range a.routes() {
-		a.mux.HandleFunc(pattern, h)
+	for pattern, rt := range a.routes() {
+		a.mux.HandleFunc(pattern, strictly(rt))
 	}
 	return a
 }
@@ -107,29 +109,55 @@ func (a *API) Close() {
 	a.jobs.close()
 }
 
+// A route is served by one handler, and has these query parameters beside
+// context, which the door reads.
+type route struct {
+	serve http.HandlerFunc
+	query []string
+}
+
 // routes is every route; openapi.json has the same.
-func (a *API) routes() map[string]http.HandlerFunc {
-	return map[string]http.HandlerFunc{
-		"GET /v1/tools":                  a.tools,
-		"POST /v1/calls":                 a.call,
-		"GET /v1/calls":                  a.listCalls,
-		"GET /v1/calls/{id}":             a.getCall,
-		"DELETE /v1/calls/{id}":          a.cancelCall,
-		"GET /v1/calls/{id}/output":      a.output,
-		"POST /v1/calls/{id}/stdin":      a.stdin,
-		"POST /v1/calls/{id}/signal":     a.signal,
-		"POST /v1/sessions":              a.newSession,
-		"GET /v1/sessions":               a.listSessions,
-		"GET /v1/sessions/{id}":          a.getSession,
-		"DELETE /v1/sessions/{id}":       a.endSession,
-		"GET /v1/sessions/{id}/files":    a.getFile,
-		"HEAD /v1/sessions/{id}/files":   a.statFile,
-		"PUT /v1/sessions/{id}/files":    a.putFile,
-		"DELETE /v1/sessions/{id}/files": a.removeFile,
-		"POST /v1/sessions/{id}/files":   a.manyFiles,
-		"GET /v1/why":                    a.why,
-		"POST /v1/why":                   a.why,
-		"GET /v1/openapi.json":           describe,
+func (a *API) routes() map[string]route {
+	file := []string{"path", "tool"}
+	return map[string]route{
+		"GET /v1/tools":                  {a.tools, nil},
+		"POST /v1/calls":                 {a.call, nil},
+		"GET /v1/calls":                  {a.listCalls, nil},
+		"GET /v1/calls/{id}":             {a.getCall, nil},
+		"DELETE /v1/calls/{id}":          {a.cancelCall, nil},
+		"GET /v1/calls/{id}/output":      {a.output, []string{"offset", "follow"}},
+		"POST /v1/calls/{id}/stdin":      {a.stdin, []string{"end"}},
+		"POST /v1/calls/{id}/signal":     {a.signal, nil},
+		"POST /v1/sessions":              {a.newSession, nil},
+		"GET /v1/sessions":               {a.listSessions, nil},
+		"GET /v1/sessions/{id}":          {a.getSession, nil},
+		"DELETE /v1/sessions/{id}":       {a.endSession, nil},
+		"GET /v1/sessions/{id}/files":    {a.getFile, append([]string{"list", "stat"}, file...)},
+		"HEAD /v1/sessions/{id}/files":   {a.statFile, file},
+		"PUT /v1/sessions/{id}/files":    {a.putFile, file},
+		"DELETE /v1/sessions/{id}/files": {a.removeFile, file},
+		"POST /v1/sessions/{id}/files":   {a.manyFiles, []string{"tool"}},
+		"GET /v1/why":                    {a.why, []string{"tool", "session"}},
+		"POST /v1/why":                   {a.why, nil},
+		"GET /v1/openapi.json":           {describe, nil},
+	}
+}
+
+// strictly serves a route whose query has only what it knows, each once.
+func strictly(rt route) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			fail(w, invalid("escape it", "the query cannot be read"))
+			return
+		}
+		for key, values := range q {
+			if key != "context" && !slices.Contains(rt.query, key) || len(values) > 1 {
+				fail(w, invalid("GET /v1/openapi.json describes every route", "query: %.64q is not known here, or is there twice", key))
+				return
+			}
+		}
+		rt.serve(w, r)
 	}
 }
 

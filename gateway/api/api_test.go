@@ -184,6 +184,28 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+func TestQueriesAreStrict(t *testing.T) {
+	s := newServer(t, 0)
+	for path, want := range map[string]int{
+		"/v1/tools":                               200,
+		"/v1/tools?x=1":                           400,
+		"/v1/tools?%zz":                           400,
+		"/v1/why?tool=run":                        200,
+		"/v1/why?tool=run&tool=run":               400,
+		"/v1/why?tool=run;session=x":              400,
+		"/v1/sessions/s/files?path=a&Path=b":      400,
+		"/v1/sessions/s/files?path=a&path=b":      400,
+		"/v1/sessions/a%2Fb/files?path=a":         404, // of the session a/b
+		"/v1/sessions/a/b/files?path=a":           404, // of no route
+		"/v1/sessions/s/files?path=a&tool=kept":   404,
+		"/v1/sessions/s/files/../files?path=none": 404,
+	} {
+		if code, body, err := s.do(t.Context(), "GET", path, ""); code != want || err != nil {
+			t.Errorf("%s: %d %s %v, want %d", path, code, body, err, want)
+		}
+	}
+}
+
 func TestSessions(t *testing.T) {
 	s := newServer(t, 0)
 	run := func(session, code string, headers ...string) (int, string) {

@@ -15,6 +15,10 @@ import (
 type description struct {
 	OpenAPI string
 	Paths   map[string]map[string]described
+
+	Components struct {
+		Parameters map[string]struct{ Name, In string }
+	}
 }
 
 type described struct {
@@ -53,8 +57,20 @@ func TestDescription(t *testing.T) {
 		}
 	}
 	served := map[string]bool{}
-	for pattern := range (&API{}).routes() {
+	for pattern, rt := range (&API{}).routes() {
 		served[pattern] = true
+		method, path, _ := strings.Cut(pattern, " ")
+		var query []string
+		for _, p := range doc.Paths[path][strings.ToLower(method)].Parameters {
+			if p := doc.Components.Parameters[strings.TrimPrefix(p.Ref, "#/components/parameters/")]; p.In == "query" && p.Name != "context" {
+				query = append(query, p.Name)
+			}
+		}
+		slices.Sort(query)
+		slices.Sort(rt.query)
+		if !slices.Equal(query, rt.query) {
+			t.Errorf("%s: the query has %v, and %v is described", pattern, rt.query, query)
+		}
 	}
 	if !maps.Equal(told, served) {
 		t.Errorf("described: %v\nserved: %v", slices.Sorted(maps.Keys(told)), slices.Sorted(maps.Keys(served)))
