@@ -133,6 +133,16 @@ type compiled struct {
 	output int64 // the largest output limit, in bytes
 }
 
+// tools is how many tools planners see; MCP servers themselves are none.
+func (c *compiled) tools() (n int) {
+	for _, t := range c.serves.Tools {
+		if t.Run.MCP == nil || t.Run.MCP.Tool != "" {
+			n++
+		}
+	}
+	return n
+}
+
 // serving are the tools that a router gets: only, where it is not empty, that
 // one. A tool of an MCP server brings its server.
 func (l *loaded) serving(only casemate.ToolName) []*casemate.Tool {

@@ -81,7 +81,7 @@ func (a *app) serve(ctx context.Context, addrs []string) error {
 		if path, ok := strings.CutPrefix(addrs[i], "unix:"); ok {
 			at = "the socket " + path + " at http://localhost"
 		}
-		a.note("%s at %s/mcp, /v1/tools and /v1/calls", plural(len(h.serves.Tools), "tool"), at)
+		a.note("%s at %s/mcp, /v1/tools and /v1/calls", plural(h.tools(), "tool"), at)
 	}
 	spawner := h.spawner.Gone()
 	for {
@@ -128,5 +128,5 @@ func (a *app) reload(ctx context.Context, h *host) {
 		a.note("the configuration was not loaded again; the former one stays in force")
 		return
 	}
-	a.note("the configuration was loaded again: %s", plural(len(h.serves.Tools), "tool"))
+	a.note("the configuration was loaded again: %s", plural(h.tools(), "tool"))
 }

@@ -38,6 +38,32 @@ const sleepTool = `
     security: {timeout: 90s}
 `
 
+// listTool is an MCP server of one tool.
+const listTool = `
+  - name: lists
+    security: {timeout: 20s}
+    mcp:
+      command:
+        - python3
+        - -c
+        - |
+          import json, sys
+          for line in sys.stdin:
+              m = json.loads(line)
+              if "id" not in m:
+                  continue
+              a = {"jsonrpc": "2.0", "id": m["id"]}
+              if m["method"] == "initialize":
+                  a["result"] = {"protocolVersion": m["params"]["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": {"name": "l", "version": "1"}}
+              elif m["method"] == "tools/list":
+                  a["result"] = {"tools": [{"name": "one", "inputSchema": {"type": "object"}}]}
+              elif m["method"] == "tools/call":
+                  a["result"] = {"content": [{"type": "text", "text": "of the server"}]}
+              else:
+                  a["error"] = {"code": -32601, "message": "no such method"}
+              print(json.dumps(a), flush=True)
+`
+
 // A place is a folder with a configuration, where commands are run.
 type place struct {
 	t   *testing.T
@@ -483,6 +509,16 @@ func TestReload(t *testing.T) {
 	if got := s.tools(); got != "echo sleep" {
 		t.Errorf("tools %q", got)
 	}
+	p.configure(echoTool, sleepTool, listTool)
+	hup("the configuration was loaded again: 3 tools")
+	if got := s.tools(); got != "echo one sleep" || !strings.Contains(s.said.String(), "recorded 1 tool of the server lists") {
+		t.Errorf("tools with a server %q:\n%s", got, s.said)
+	}
+	if r, err := s.request("tools/call", map[string]any{"name": "one", "arguments": map[string]any{}}); err != nil || !strings.Contains(string(r), "of the server") {
+		t.Errorf("%s %v", r, err)
+	}
+	p.configure(echoTool, sleepTool)
+	hup("the configuration was loaded again: 2 tools")
 	p.configure(strings.Replace(echoTool, "run:", "runn:", 1))
 	hup("the former one stays in force")
 	if !strings.Contains(s.said.String(), "runn") {
