@@ -645,18 +645,18 @@ func TestShimsOfOneProgram(t *testing.T) {
 	for _, server := range []string{"one", "two"} {
 		shims = append(shims, dialStdio(t, r, gateway.ServerView(r, server), "2025-11-25", Options{Session: id}))
 	}
-	shims[0].call("add", "another")
-	shims[0].next("prompts changed")
-	shims[1].call("add", "another") // so that anything of the first would have come
-	shims[1].next("prompts changed")
-	for i, s := range shims {
-		select {
-		case got := <-s.events:
-			t.Errorf("shim %d: %s", i, got)
-		default:
+	for i, server := range []string{"one", "two"} {
+		uri := "mem://" + server + "/one"
+		if err := shims[i].Subscribe(t.Context(), &sdk.SubscribeParams{URI: uri}); err != nil {
+			t.Fatal(err)
+		}
+		shims[i].call("touch", uri)
+	}
+	for i, server := range []string{"one", "two"} {
+		if got, want := shims[i].next(""), "updated mem://"+server+"/one"; got != want {
+			t.Errorf("shim %d: %s, want %s", i, got, want)
 		}
 	}
-	// Roots that change are told to the server that was used, and it may ask.
 	if got := said(shims[0].call("roots", "")); !strings.Contains(got, `roots {"roots":[]}`) {
 		t.Error(got) // none is mounted
 	}
