@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,9 +14,7 @@ import (
 	"github.com/casemate/casemate/catalog"
 	"github.com/casemate/casemate/gateway"
 	"github.com/casemate/casemate/internal/nearest"
-	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/pool"
-	"github.com/casemate/casemate/sandbox/process"
 )
 
 // loaded is a configuration that the operator answers for.
@@ -124,144 +120,6 @@ func (l *loaded) tool(name string) (*casemate.Tool, error) {
 // refuses says whether there is a tool of that name that cannot be had.
 func (l *loaded) refuses(name string) bool {
 	return slices.ContainsFunc(l.Unsupported, func(e *casemate.Error) bool { return string(e.Tool) == name })
-}
-
-// compiled is what the spawner and the router are told.
-type compiled struct {
-	plan   plan.Plan
-	serves reloadBody
-	output int64 // the largest output limit, in bytes
-}
-
-// tools is how many tools planners see; MCP servers themselves are none.
-func (c *compiled) tools() (n int) {
-	for _, t := range c.serves.Tools {
-		if t.Run.MCP == nil || t.Run.MCP.Tool != "" {
-			n++
-		}
-	}
-	return n
-}
-
-// serving are the tools that a router gets: only, where it is not empty, that
-// one. A tool of an MCP server brings its server.
-func (l *loaded) serving(only casemate.ToolName) []*casemate.Tool {
-	var out []*casemate.Tool
-	server := "" // of only
-	for _, t := range l.Tools {
-		if only == "" || t.Name == only {
-			out = append(out, t)
-			if t.Run.MCP != nil {
-				server = t.Run.MCP.Server
-			}
-		}
-	}
-	for _, t := range l.Servers {
-		if t.Run.MCP.Listed != nil && (only == "" || server == t.Run.MCP.Server) {
-			out = append(out, t)
-		}
-	}
-	return out
-}
-
-// compile turns the tools into the spawner's plan; only, where it is not
-// empty, that one. A tool that cannot be had on this host is refused by name
-// and does not keep the others away.
-func (a *app) compile(ctx context.Context, l *loaded, init string, only casemate.ToolName) (*compiled, error) {
-	out, err := a.compiled(ctx, l, init, l.serving(only))
-	if err != nil {
-		return nil, err
-	}
-	if e := out.serves.Refused[only]; e != nil && only != "" {
-		return nil, remote(e)
-	}
-	if only == "" {
-		for _, e := range l.Unsupported {
-			if out.serves.Refused[e.Tool] == nil {
-				out.serves.Refused[e.Tool] = casemate.JSON(e)
-			}
-		}
-	}
-	return out, nil
-}
-
-func (a *app) compiled(ctx context.Context, l *loaded, init string, tools []*casemate.Tool) (*compiled, error) {
-	out := &compiled{serves: reloadBody{Tools: tools, Refused: map[casemate.ToolName]*casemate.ErrorJSON{}}}
-	out.plan.Host = plan.Host{Records: recordFile(l.state), Store: filepath.Join(l.state, "store"), AllowDegraded: l.Host.AllowDegraded, Without: a.without}
-	if err := os.MkdirAll(out.plan.Host.Store, 0o700); err != nil {
-		return nil, &casemate.Error{Op: "state", Kind: casemate.Internal, Err: err}
-	}
-	in := &interpreters{finder: finder{env: os.Getenv}, cache: filepath.Join(l.state, "interpreters.json"), ask: a.question(init, l), prepare: a.preparer(init, l), dir: l.Dir}
-	in.finder.home, _ = os.UserHomeDir()
-	for _, t := range slices.Concat(l.Tools, l.Servers) {
-		for _, m := range t.Security.Filesystem {
-			if m.Access == casemate.Write {
-				in.writable = append(in.writable, m.Path)
-			}
-		}
-	}
-	pinned := l.Pinned()
-	type made struct {
-		plan.Guest
-		err error
-	}
-	known := map[casemate.Digest]*made{} // the tools of one server may share a guest
-	for _, t := range tools {
-		out.output = max(out.output, t.Security.Output)
-		m := known[t.Guest()]
-		if m == nil {
-			m = &made{}
-			m.Guest, m.err = in.guest(ctx, t, pinned)
-			known[t.Guest()] = m
-			if m.err == nil {
-				out.plan.Guests = append(out.plan.Guests, m.Guest)
-			}
-		}
-		if m.err != nil {
-			out.serves.Refused[t.Name] = casemate.JSON(m.err)
-		}
-	}
-	return out, nil
-}
-
-// guest compiles one tool, with the program that it gets on this host.
-func (r *interpreters) guest(ctx context.Context, t *casemate.Tool, pinned []string) (plan.Guest, error) {
-	with := *t
-	var folders []string
-	var ran resolved
-	var err error
-	switch {
-	case t.Run.Python != nil:
-		s := *t.Run.Python
-		s.Interpreter, folders, err = r.script(ctx, "python", s.Interpreter)
-		with.Run.Python = &s
-	case t.Run.Node != nil:
-		s := *t.Run.Node
-		s.Interpreter, folders, err = r.script(ctx, "node", s.Interpreter)
-		with.Run.Node = &s
-	case t.Run.MCP != nil || t.Run.Exec != nil && t.Name == execName:
-		ran, err = r.started(ctx, t)
-	}
-	if err != nil {
-		if e, ok := errors.AsType[*casemate.Error](err); ok {
-			e.Tool = t.Name
-		}
-		return plan.Guest{}, err
-	}
-	g, err := process.Compile(&with, process.Options{Pinned: pinned, Prefixes: folders, Command: ran.Argv, Mounts: ran.beside(t.Security.Filesystem)})
-	if err != nil {
-		return plan.Guest{}, err
-	}
-	g.Env = ran.environ(g.Env)
-	// The router asks by the digest of what was trusted; which program that
-	// means here is the plan's business.
-	g.Digest = string(t.Guest())
-	return g, nil
-}
-
-func (r *interpreters) script(ctx context.Context, language, configured string) (path string, folders []string, err error) {
-	i, err := r.resolve(ctx, language, configured)
-	return i.Path, i.Folders, err
 }
 
 // startOptions says what a command starts.
