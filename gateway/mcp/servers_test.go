@@ -1,5 +1,7 @@
 package mcp
 
+//lint:file-ignore SA1019 what 2026-07-28 deprecates is passed on all the same: most clients and servers are older
+
 import (
 	"context"
 	"encoding/json"
