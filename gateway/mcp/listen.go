@@ -32,8 +32,8 @@ func (l *listener) Capabilities() json.RawMessage { return nil }
 // Version is that of the protocol which the client speaks.
 func (l *listener) Version() string { return l.spoken }
 
-// Serves says whether the client is one of that server.
-func (l *listener) Serves(server string) bool { return l.shows(server) }
+// Hears says whether the client hears that server.
+func (l *listener) Hears(server string) bool { return l.shows(server) }
 
 func (l *listener) Ask(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
 	return nil, errClientAway

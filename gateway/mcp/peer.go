@@ -342,16 +342,9 @@ func (c *conversation) Capabilities() json.RawMessage { return c.caps }
 // Version is that of the protocol which the client speaks.
 func (c *conversation) Version() string { return c.version }
 
-// Hears says whether the client hears that server outside of requests: one that
-// is shown a single server does not hear others of its session.
-func (c *conversation) Hears(server string) bool {
-	v, ok := c.router.(*gateway.View)
-	return !ok || v.Server() == "" || v.Server() == server
-}
-
-// Serves says whether the client is one of that server: another shim of the
-// same program may have it.
-func (c *conversation) Serves(server string) bool { return c.shows(server) }
+// Hears says whether the client hears that server outside of requests: one of
+// several shims of a program hears its own.
+func (c *conversation) Hears(server string) bool { return c.shows(server) }
 
 // Ask asks the client outside of a request.
 func (c *conversation) Ask(ctx context.Context, _, method string, params json.RawMessage) (json.RawMessage, error) {
