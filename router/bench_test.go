@@ -122,3 +122,28 @@ func (e echoed) Guest() io.ReadWriteCloser                   { return e.c }
 func (e echoed) Enforced() casemate.Enforced                 { return casemate.Enforced{} }
 func (e echoed) Close() error                                { return e.c.Close() }
 func (e echoed) Wait(context.Context) (casemate.Exit, error) { return casemate.Exit{}, nil }
+
+// BenchmarkMCP is a call of a tool of a server that runs, behind the real
+// runner and without walls.
+func BenchmarkMCP(b *testing.B) {
+	tools := mcp("good")
+	w := newWorld(b, Config{}, tools...)
+	s := w.NewSession()
+	w.ok(s, "get", `{}`)
+	for b.Loop() {
+		w.ok(s, "get", `{}`)
+	}
+}
+
+// BenchmarkMCPResult is a call whose result is long.
+func BenchmarkMCPResult(b *testing.B) {
+	w := newWorld(b, Config{}, mcp("good", func(t *casemate.Tool) { t.Security.Output = 128 << 20 })...)
+	s := w.NewSession()
+	w.ok(s, "get", `{}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if o := w.do(context.Background(), casemate.Call{Tool: "big", Session: s}, `{"n":33554432}`); o.Error != nil || len(o.Result.Raw) < 32<<20 {
+			b.Fatal(o.Error)
+		}
+	}
+}

@@ -5,15 +5,16 @@ import "bytes"
 // A splitter splits a stream into lines of at most most bytes. Of a longer
 // one it keeps nothing but what its head and sift say.
 type splitter struct {
-	most int
-	line []byte
-	long bool // the line that is being read is longer than most
-	sift sifter
+	most   int
+	pieces [][]byte // of the line that is being read
+	size   int      // of them
+	long   bool     // the line is longer than most, and pieces are its head
+	sift   sifter
 }
 
 // feed calls each with every line that b completes: whole, or, with long,
 // its beginning and the id that it is an answer to ("" where none is seen).
-// What each gets is its own to keep.
+// It keeps b; what each gets is its own.
 func (l *splitter) feed(b []byte, each func(line []byte, long bool, id string)) {
 	for len(b) > 0 {
 		part, end := b, false
@@ -26,21 +27,23 @@ func (l *splitter) feed(b []byte, each func(line []byte, long bool, id string)) 
 		switch {
 		case l.long:
 			l.sift.feed(part)
-		case len(l.line)+len(part) > l.most:
-			l.long = true
-			l.sift = sifter{}
-			l.sift.feed(l.line)
+			l.pieces[0] = append(l.pieces[0], part[:min(len(part), max(0, maxLine-len(l.pieces[0])))]...)
+		case l.size+len(part) > l.most:
+			l.long, l.sift = true, sifter{}
+			for _, p := range l.pieces {
+				l.sift.feed(p)
+			}
 			l.sift.feed(part)
-			l.line = append(l.line, part[:min(len(part), max(0, maxLine-len(l.line)))]...)
-			l.line = bytes.Clone(l.line[:min(len(l.line), maxLine)])
-		default:
-			l.line = append(l.line, part...)
+			head := bytes.Join(append(l.pieces, part), nil)
+			l.pieces = [][]byte{bytes.Clone(head[:min(len(head), maxLine)])}
+		case len(part) > 0:
+			l.add(part[:len(part):len(part)])
 		}
 		if !end {
 			continue
 		}
-		line, long := l.line, l.long
-		l.line, l.long = nil, false
+		line, long := bytes.Join(l.pieces, nil), l.long
+		l.pieces, l.size, l.long = nil, 0, false
 		if !long {
 			line = bytes.TrimSuffix(line, []byte("\r"))
 		}
@@ -48,6 +51,17 @@ func (l *splitter) feed(b []byte, each func(line []byte, long bool, id string)) 
 			each(line, long, l.sift.id)
 		}
 	}
+}
+
+// add keeps a part of a line. Small ones become one piece, so that a line
+// costs about what it holds, however it came.
+func (l *splitter) add(part []byte) {
+	l.size += len(part)
+	if n := len(l.pieces); n > 0 && len(l.pieces[n-1])+len(part) <= chunk {
+		l.pieces[n-1] = append(l.pieces[n-1], part...)
+		return
+	}
+	l.pieces = append(l.pieces, part)
 }
 
 // A sifter finds the "id" of an answer that is too long to keep. It reads the

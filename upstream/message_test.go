@@ -195,3 +195,28 @@ func FuzzSplitter(f *testing.F) {
 		}
 	})
 }
+
+// FuzzResult: no result makes reading it panic, and what is read of it can be
+// written.
+func FuzzResult(f *testing.F) {
+	for _, s := range []string{`{"content":[{"type":"text","text":"a"},{"type":"image","data":"AA==","mimeType":"image/png"},{"type":"resource","resource":{"uri":"x","blob":"%"}},5,{"type":5}],"isError":true}`,
+		`{"content":{}}`, `{"structuredContent":null}`, `[]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if !json.Valid(b) {
+			return
+		}
+		r, err := ReadResult(b)
+		if err != nil {
+			return
+		}
+		if _, err := json.Marshal(r.Content); err != nil {
+			t.Errorf("%q: %v", b, err)
+		}
+		again, err := ReadResult(r.Noted("n"))
+		if err != nil || len(again.Content) != len(r.Content)+1 || again.Content[len(r.Content)].Text != "n" {
+			t.Errorf("%q, noted: %+v %v", b, again, err)
+		}
+	})
+}

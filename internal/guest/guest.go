@@ -124,7 +124,11 @@ func ReadFunc(r io.Reader, allow func(t Type, n int64) error) (Frame, error) {
 			}
 			return Frame{}, err
 		}
-		f.Body = append(f.Body, part...)
+		if f.Body == nil {
+			f.Body = part
+		} else {
+			f.Body = append(f.Body, part...)
+		}
 	}
 	return f, nil
 }
