@@ -65,6 +65,12 @@ soak: build ## SOAK (100000) sandboxes made and killed at random; nothing may be
 bench: build ## the cost of a sandbox beside bwrap, and of the router
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: bench-mcp
+bench-mcp: build ## the cost of a call of an MCP server, beside the server alone and other proxies
+	internal/matrix/speed/proxies.sh .cache/speed
+	$(BUILD) -o .cache/speed/speed ./internal/matrix/speed
+	.cache/speed/speed
+
 .PHONY: docs
 docs: build ## write again the schema and the reference of the command line
 	bin/casemate schema > schema/casemate.schema.json.new
