@@ -77,7 +77,6 @@ type feeder struct {
 
 	mu     sync.Mutex
 	window int
-	sent   int64
 }
 
 func (g *live) feed(number uint32) *feeder {

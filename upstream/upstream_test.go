@@ -24,7 +24,6 @@ type peer struct {
 
 	mu     sync.Mutex
 	number uint32
-	lines  []string
 }
 
 func (p *peer) frame(t guest.Type, body []byte) {
@@ -44,13 +43,6 @@ func (p *peer) print(format string, a ...any) {
 
 func (p *peer) done(status uint32) {
 	p.frame(guest.Done, binary.BigEndian.AppendUint32(nil, status))
-}
-
-// heard are the lines that the peer was sent.
-func (p *peer) heard() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return strings.Join(p.lines, "\n")
 }
 
 // A said is one message that a peer was sent.
@@ -92,9 +84,6 @@ func peered(t testing.TB, answer func(*peer, said)) (net.Conn, *peer) {
 					if err := json.Unmarshal(buf[:i], &m); err != nil {
 						t.Errorf("it was sent %q", buf[:i])
 					}
-					p.mu.Lock()
-					p.lines = append(p.lines, string(buf[:i]))
-					p.mu.Unlock()
 					buf = bytes.Clone(buf[i+1:])
 					go answer(p, m)
 				}
