@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"sync"
 
 	"github.com/casemate/casemate"
-	"github.com/casemate/casemate/gateway"
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -232,131 +230,4 @@ func logged(wants, level string) bool {
 		}
 	}
 	return false
-}
-
-// A conversation is one session of MCP that began with initialize. The MCP
-// servers of the Casemate sessions that it uses may speak to its client.
-type conversation struct {
-	router  gateway.Router
-	shows   func(server string) bool
-	session *sdk.ServerSession
-	caller  gateway.Caller
-	version string
-	caps    json.RawMessage
-	out     *outbox
-
-	mu       sync.Mutex
-	ready    bool // the client has said notifications/initialized
-	over     bool
-	attached map[casemate.SessionID]func() // detaches; nil until ready
-	called   map[string]bool               // servers that were asked for something
-	requests []*peer                       // that run, oldest first
-}
-
-// maxAttached is how many Casemate sessions may speak to one client.
-const maxAttached = 64
-
-// use notes that a request uses a session of Casemate.
-func (c *conversation) use(id casemate.SessionID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.attached[id]; ok || c.over || len(c.attached) >= maxAttached {
-		return
-	}
-	c.attached[id] = nil
-	if c.ready {
-		c.attached[id] = c.router.Attach(id, c)
-	}
-}
-
-// leave ends what use began: the session is no more.
-func (c *conversation) leave(id casemate.SessionID) {
-	c.mu.Lock()
-	detach := c.attached[id]
-	delete(c.attached, id)
-	c.mu.Unlock()
-	if detach != nil {
-		detach()
-	}
-}
-
-// begin lets servers speak to the client.
-func (c *conversation) begin() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ready || c.over {
-		return
-	}
-	c.ready = true
-	for id := range c.attached {
-		c.attached[id] = c.router.Attach(id, c)
-	}
-}
-
-// end is called once, when the client is gone.
-func (c *conversation) end() {
-	c.mu.Lock()
-	c.over = true
-	all := c.attached
-	c.attached = nil
-	c.mu.Unlock()
-	for _, detach := range all {
-		if detach != nil {
-			detach()
-		}
-	}
-	done, cancel := context.WithCancel(context.Background())
-	cancel()
-	c.out.flush(done)
-}
-
-// request notes that a request runs, until the function that it returns.
-func (c *conversation) request(p *peer) (over func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.called[p.server] = true
-	c.requests = append(c.requests, p)
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.requests = slices.DeleteFunc(slices.Clone(c.requests), func(o *peer) bool { return o == p })
-	}
-}
-
-// way is how what belongs to no request goes: over HTTP the stream of a request
-// that runs is open for certain, and the one of the session may not be.
-func (c *conversation) way() (route, *outbox) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if n := len(c.requests); n > 0 {
-		p := c.requests[n-1]
-		to, _, _ := p.current()
-		return to, p.out
-	}
-	return route{session: c.session}, c.out
-}
-
-// Capabilities are those that the client declared.
-func (c *conversation) Capabilities() json.RawMessage { return c.caps }
-
-// Version is that of the protocol which the client speaks.
-func (c *conversation) Version() string { return c.version }
-
-// Hears says whether the client hears that server outside of requests: one of
-// several shims of a program hears its own.
-func (c *conversation) Hears(server string) bool { return c.shows(server) }
-
-// Ask asks the client outside of a request.
-func (c *conversation) Ask(ctx context.Context, _, method string, params json.RawMessage) (json.RawMessage, error) {
-	to, _ := c.way()
-	return to.ask(ctx, method, params)
-}
-
-// Notify tells the client.
-func (c *conversation) Notify(_, method string, params json.RawMessage) {
-	to, out := route{session: c.session}, c.out
-	if method == "notifications/message" {
-		to, out = c.way()
-	}
-	out.put(note{to, method, params})
 }

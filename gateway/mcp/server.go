@@ -254,53 +254,6 @@ func (s *server) receive(next sdk.MethodHandler) sdk.MethodHandler {
 	}
 }
 
-// converse begins the conversation of an initialize.
-func (s *server) converse(req sdk.Request, version string) {
-	ss, ok := req.GetSession().(*sdk.ServerSession)
-	if !ok {
-		return
-	}
-	from := s.origins.of(req)
-	c := &conversation{router: s.router, shows: s.shows, session: ss, caller: from.caller, version: version, out: newOutbox(context.Background()),
-		attached: map[casemate.SessionID]func(){}, called: map[string]bool{}}
-	if from.msg != nil {
-		c.caps = field(from.msg.params, "capabilities")
-	}
-	if from.session != "" {
-		c.use(from.session)
-	}
-	s.mu.Lock()
-	s.convs[ss] = c
-	s.mu.Unlock()
-	go func() {
-		ss.Wait() // an error is one of the connection
-		s.mu.Lock()
-		delete(s.convs, ss)
-		s.mu.Unlock()
-		c.end()
-	}()
-}
-
-// conversation is that of a request, nil where its client has none.
-func (s *server) conversation(req sdk.Request) *conversation {
-	ss, _ := req.GetSession().(*sdk.ServerSession)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.convs[ss]
-}
-
-// has says whether a session of MCP over HTTP is one of this server.
-func (s *server) has(id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for ss := range s.convs {
-		if ss.ID() == id {
-			return true
-		}
-	}
-	return false
-}
-
 // versionOf is what the client of a request speaks.
 func (s *server) versionOf(req sdk.Request) string {
 	if v, ok := metaOf(req)[sdk.MetaKeyProtocolVersion].(string); ok {
