@@ -34,7 +34,7 @@ for line in sys.stdin:
         continue
     a = {"jsonrpc": "2.0", "id": m["id"]}
     if m["method"] == "initialize":
-        a["result"] = {"protocolVersion": m["params"]["protocolVersion"], "capabilities": {"tools": {}, "logging": {}}, "serverInfo": {"name": "self", "version": "1"}}
+        a["result"] = {"protocolVersion": m["params"]["protocolVersion"], "capabilities": {"tools": {}, "resources": {"subscribe": True}}, "serverInfo": {"name": "self", "version": "1"}}
     elif m["method"] == "tools/list":
         a["result"] = {"tools": tools}
     elif m["method"] == "tools/call":
@@ -42,7 +42,7 @@ for line in sys.stdin:
         if m["params"]["name"] == "keep":
             kept.append(m["params"]["arguments"]["text"])
             text = "kept " + " ".join(kept)
-            print(json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": text}}), flush=True)
+            print(json.dumps({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "self:" + text}}), flush=True)
         a["result"] = {"content": [{"type": "text", "text": text}]}
     else:
         a["error"] = {"code": -32601, "message": "no such method"}
@@ -201,20 +201,15 @@ func TestShimsShareARouter(t *testing.T) {
 	}
 
 	// What one server says, the clients of others do not hear.
-	for _, s := range []*serving{again, c} {
-		s.notes = nil
-		s.tool("keep", "for my client")
-	}
-	for _, s := range []*serving{again, c, b} {
+	again.notes, c.notes = nil, nil
+	again.tool("keep", "of one")
+	c.tool("keep", "of two")
+	for s, not := range map[*serving]string{again: "of two", c: "of one"} {
 		s.tool("environment", "")
-		for _, n := range s.notes {
-			if strings.Contains(n, "for my client") && s == b || strings.Contains(n, "kept for") && s == again || strings.Contains(n, "kept 5 for") && s == c {
-				t.Errorf("a client hears of another server: %s", n)
-			}
+		heard := strings.Join(s.notes, "")
+		if !strings.Contains(heard, "self:kept") || strings.Contains(heard, not) {
+			t.Errorf("a client hears %q", heard)
 		}
-	}
-	if !strings.Contains(strings.Join(c.notes, ""), "kept for my client") {
-		t.Errorf("a client does not hear its own server: %q", c.notes)
 	}
 
 	all := andBelow(pid)
@@ -435,7 +430,9 @@ func TestStrangersAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	restore()
-	out, err = w.shim("one").CombinedOutput()
+	shim := w.shim("one")
+	defer time.AfterFunc(testWait, func() { shim.Process.Kill() }).Stop()
+	out, err = shim.CombinedOutput()
 	if x, ok := errors.AsType[*exec.ExitError](err); !ok || x.ExitCode() != 3 || !strings.Contains(string(out), "belongs to user") {
 		t.Errorf("a shim, of another user's router: %v\n%s", err, out)
 	}
