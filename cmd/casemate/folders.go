@@ -55,8 +55,11 @@ func runtimeFolder() (string, error) {
 		}
 	case os.Geteuid() == 0:
 		base = "/run"
-	default:
-		return refuse(errors.New("XDG_RUNTIME_DIR is not set"))
+	default: // some clients start a server without it; a login session's is at this place
+		base = fmt.Sprintf("/run/user/%d", os.Geteuid())
+		if err := ownFolder(base, true); err != nil {
+			return refuse(fmt.Errorf("XDG_RUNTIME_DIR is not set, and %w", err))
+		}
 	}
 	dir := filepath.Join(base, "casemate")
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -5,12 +5,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate/internal/testenv"
 )
@@ -60,11 +65,12 @@ func programs() []program {
 			command, args := h.wrapped(t)
 			call := func(more ...string) string {
 				argv := append([]string{"--cli"}, more...)
-				for _, kv := range []string{"HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "A_CLIENTS_KEY"} {
+				for _, kv := range []string{"HOME", "XDG_RUNTIME_DIR", "A_CLIENTS_KEY"} {
 					argv = append(argv, "-e", kv+"="+h.env[kv])
 				}
 				argv = append(argv, "--", command)
-				return h.output(t, map[string]string{"PATH": bin + ":" + os.Getenv("PATH")}, filepath.Join(bin, "mcp-inspector"), append(argv, args...)...)
+				out, _ := h.try(t, map[string]string{"PATH": bin + ":" + os.Getenv("PATH")}, filepath.Join(bin, "mcp-inspector"), append(argv, args...)...)
+				return out // a call that the tool fails is a failure of the inspector
 			}
 			out := "tools: " + call("--method", "tools/list")
 			out += call("--method", "tools/call", "--tool-name", "read_it", "--tool-arg", "path="+h.env["INSIDE"])
@@ -116,6 +122,42 @@ type home struct {
 	casemate string
 	env      map[string]string
 	entry    map[string]any // of the server
+	network  chan func()    // runs in a network of its own; nil: in the host's
+}
+
+// there runs f on the thread whose network the home's programs have.
+func (h *home) there(f func()) {
+	if h.network == nil {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	h.network <- func() { defer close(done); f() }
+	<-done
+}
+
+// listen listens at a free port of the loopback device that the home's programs
+// have. As root it first gives them a network of their own.
+func (h *home) listen() (l net.Listener, err error) {
+	if os.Geteuid() == 0 {
+		h.network = make(chan func())
+		go func() {
+			runtime.LockOSThread() // and never back: the thread ends with its network
+			for f := range h.network {
+				f()
+			}
+		}()
+		h.there(func() {
+			if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
+				err = exec.Command("ip", "link", "set", "lo", "up").Run()
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	h.there(func() { l, err = net.Listen("tcp", "127.0.0.1:0") })
+	return l, err
 }
 
 func newHome(t *testing.T, casemate string) *home {
@@ -126,7 +168,7 @@ func newHome(t *testing.T, casemate string) *home {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	h := &home{dir: dir, casemate: casemate, env: map[string]string{"A_CLIENTS_KEY": canary,
-		"HOME": dir, "XDG_RUNTIME_DIR": dir + "/run", "XDG_STATE_HOME": dir + "/state", "XDG_CONFIG_HOME": dir + "/config",
+		"HOME": dir, "XDG_RUNTIME_DIR": dir + "/run", "XDG_STATE_HOME": "", "XDG_CONFIG_HOME": "",
 		"INSIDE": dir + "/data/a.txt", "OUTSIDE": dir + "/outside/key", "CASEMATE_CONFIG": ""}}
 	server, err := os.ReadFile("testdata/server.py")
 	if err != nil {
@@ -185,29 +227,45 @@ func (h *home) wrapped(t *testing.T) (command string, args []string) {
 	return command, c.McpServers["reader"].Args
 }
 
-// output runs a program of this user and returns what it printed.
+// output runs a program of this user, which must succeed, and returns what it
+// printed.
 func (h *home) output(t *testing.T, more map[string]string, name string, args ...string) string {
+	t.Helper()
+	out, err := h.try(t, more, name, args...)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", filepath.Base(name), err, out)
+	}
+	return out
+}
+
+func (h *home) try(t *testing.T, more map[string]string, name string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = h.dir
-	cmd.Env = os.Environ()
-	for _, m := range []map[string]string{h.env, more} {
-		for k, v := range m {
-			cmd.Env = append(cmd.Env, k+"="+v)
+	env := map[string]string{"PATH": os.Getenv("PATH")}
+	maps.Copy(env, h.env)
+	maps.Copy(env, more)
+	env["PATH"] = filepath.Dir(h.casemate) + ":" + env["PATH"]
+	for _, kv := range os.Environ() {
+		if k, _, _ := strings.Cut(kv, "="); env[k] == "" && !strings.HasPrefix(k, "XDG_") && !strings.HasPrefix(k, "CASEMATE_") {
+			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	cmd.Env = append(cmd.Env, "PATH="+filepath.Dir(h.casemate)+":"+os.Getenv("PATH"))
-	if p := more["PATH"]; p != "" {
-		cmd.Env = append(cmd.Env, "PATH="+filepath.Dir(h.casemate)+":"+p)
+	for k, v := range env {
+		if v != "" {
+			cmd.Env = append(cmd.Env, k+"="+v)
+		}
 	}
 	var diag bytes.Buffer
 	cmd.Stderr = &diag
 	cmd.WaitDelay = 5 * time.Second
-	out, err := cmd.Output()
+	var out []byte
+	var err error
+	h.there(func() { out, err = cmd.Output() })
 	if err != nil {
-		t.Fatalf("%s: %v\n%s\n%s", filepath.Base(name), err, out, diag.Bytes())
+		err = fmt.Errorf("%w: %s", err, diag.Bytes())
 	}
-	return fmt.Sprintf("%s", out)
+	return string(out), err
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -97,10 +96,17 @@ func said(body []byte) []byte {
 	return append(out, '\n')
 }
 
-func (s *script) serve(t *testing.T) (url string) {
-	srv := httptest.NewServer(s)
-	t.Cleanup(srv.Close)
-	return srv.URL
+// serve listens where the client runs. As root that is a network of its own,
+// which leads nowhere: these clients speak to their makers by themselves.
+func (s *script) serve(t *testing.T, h *home) (url string) {
+	l, err := h.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: s}
+	go srv.Serve(l)
+	t.Cleanup(func() { srv.Close() })
+	return "http://" + l.Addr().String()
 }
 
 func event(w io.Writer, kind string, v map[string]any) {
@@ -112,11 +118,16 @@ func event(w io.Writer, kind string, v map[string]any) {
 // claude runs Claude Code with no account: its model is a script.
 func claude(t *testing.T, h *home, dir string) string {
 	s := &script{calls: h.calls("mcp__reader__"), answer: anthropic}
-	url := s.serve(t)
+	url := s.serve(t, h)
 	b, _ := json.Marshal(map[string]any{"mcpServers": map[string]any{"reader": h.entry}})
 	config := h.wrap(t, ".mcp.json", string(b))
+	// Its script that puts this at its place was not run.
+	binaries, err := filepath.Glob(filepath.Join(dir, "node_modules", "@anthropic-ai", "claude-code-linux-*", "claude"))
+	if err != nil || len(binaries) != 1 {
+		t.Fatalf("its program: %q, %v", binaries, err)
+	}
 	h.output(t, map[string]string{"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "a-key-of-the-test", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "MCP_TIMEOUT": "60000"},
-		filepath.Join(dir, "node_modules", ".bin", "claude"), "-p", "go", "--mcp-config", config, "--strict-mcp-config",
+		binaries[0], "-p", "go", "--mcp-config", config, "--strict-mcp-config",
 		"--allowedTools", "mcp__reader__read_it,mcp__reader__environment")
 	return s.heard.String()
 }
@@ -146,7 +157,7 @@ func codex(t *testing.T, h *home, dir string) string {
 		c["namespace"] = "mcp__reader"
 		s.calls = append(s.calls, c)
 	}
-	url := s.serve(t)
+	url := s.serve(t, h)
 	args, _ := json.Marshal(h.entry["args"])
 	h.wrap(t, "codex/config.toml", fmt.Sprintf(`model = "m"
 model_provider = "scripted"
@@ -159,6 +170,8 @@ wire_api = "responses"
 [mcp_servers.reader]
 command = "/usr/bin/python3"
 args = %s
+env_vars = ["XDG_RUNTIME_DIR"]
+required = true
 startup_timeout_sec = 60
 default_tools_approval_mode = "approve"
 `, url, args))

@@ -2,7 +2,8 @@
 import asyncio
 from calls import *
 from pydantic_ai import Agent
-from pydantic_ai.mcp import MCPServerStdio
+from fastmcp.client.transports import StdioTransport
+from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart, ToolReturnPart, RetryPromptPart
 from pydantic_ai.models.function import FunctionModel
 
@@ -21,7 +22,7 @@ def model(messages, info):
 
 
 async def main():
-    server = MCPServerStdio(COMMAND, ARGS, env=ENV, timeout=60)
+    server = MCPToolset(StdioTransport(COMMAND, ARGS, env=ENV))
     agent = Agent(FunctionModel(model), toolsets=[server], retries=5)
     async with agent:
         await agent.run("go")
