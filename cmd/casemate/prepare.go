@@ -83,17 +83,18 @@ func (r *interpreters) forNPM(ctx context.Context) (node, npm resolved, err erro
 func (r *interpreters) forPython(ctx context.Context, python string) (out resolved, err error) {
 	names := names["python"]
 	switch {
+	case python == "":
 	case strings.Contains(python, "/"):
 		names = []string{python}
 	case pythonName.MatchString(python):
 		names = []string{python}
 	case pythonName.MatchString("python" + python):
 		names = []string{"python" + python}
-	case python != "":
+	default:
 		return resolved{}, invalid("command", "a version such as 3.12, or a path", "--python %.100q is not understood", python)
 	}
 	for _, n := range names {
-		if out, err = r.program(ctx, n, "", 0); err == nil {
+		if out, err = r.program(ctx, n, "", 0); err == nil || !errors.Is(err, errNowhere) {
 			break
 		}
 	}
@@ -105,8 +106,8 @@ func (r *interpreters) forPython(ctx context.Context, python string) (out resolv
 
 // needs says how to get what is not there.
 func needs(err error, fix string) error {
-	if e, ok := errors.AsType[*casemate.Error](err); ok && errors.Is(err, fs.ErrNotExist) {
-		e.Fix = fix
+	if errors.Is(err, errNowhere) {
+		return &casemate.Error{Op: "prepare", Kind: casemate.Unsupported, Err: errors.New(err.Error()), Fix: fix}
 	}
 	return err
 }

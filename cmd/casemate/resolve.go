@@ -41,8 +41,8 @@ type resolved struct {
 //
 // Nothing is run outside a sandbox. What lies in a write grant is refused: a
 // tool could change what runs. A relative path is taken from dir; where that
-// is "", it is the sandbox's business. A program that is not there is an Error
-// that is os.ErrNotExist. It blocks while an interpreter is asked, or a package
+// is "", it is the sandbox's business. A program that is not there, or may not be run, is an
+// Error that is errNowhere. It blocks while an interpreter is asked, or a package
 // prepared, until ctx is done.
 func (r *interpreters) command(ctx context.Context, argv []string, dir string) (resolved, error) {
 	if len(argv) == 0 || argv[0] == "" {
@@ -110,7 +110,7 @@ func (r *interpreters) started(ctx context.Context, t *casemate.Tool) (resolved,
 		return resolved{}, nil
 	}
 	out, err := r.command(ctx, argv, "")
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+	if errors.Is(err, errNowhere) {
 		return resolved{}, nil
 	}
 	out.Argv = slices.Clone(out.Argv)
@@ -145,6 +145,8 @@ func (r *interpreters) elsewhere(t *casemate.Tool, path string) bool {
 	return slices.ContainsFunc(t.Security.Filesystem, func(m casemate.Mount) bool { return m.At != m.Path && within([]string{m.At}, path) })
 }
 
+var errNowhere = errors.New("there is no such program here")
+
 // maxScripts is how many scripts may have a script as interpreter; Linux has
 // four (exec_binprm in fs/exec.c).
 const maxScripts = 4
@@ -155,8 +157,8 @@ func (r *interpreters) program(ctx context.Context, name, dir string, depth int)
 		return resolved{}, &casemate.Error{Op: "command", Kind: kind, Err: err, Fix: fix}
 	}
 	p, err := r.locate(name, dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return fail(casemate.Unsupported, err, "install it, or name it by its whole path")
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return fail(casemate.Unsupported, fmt.Errorf("%w: %w", errNowhere, err), "install it, or name it by its whole path")
 	}
 	if err != nil {
 		return fail(casemate.Unsupported, err, "name another program")
