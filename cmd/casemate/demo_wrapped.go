@@ -17,7 +17,7 @@ type wrappedServer struct {
 	command        string
 	args           []string
 	ask            step // of the honest planner
-	steal          step // of the hijacked one: an answer that holds the canary is a breach
+	steal          step // of the hijacked one, where it has a tool for that: an answer that holds the canary is a breach
 }
 
 // wrapTime bounds how long a server may take to be prepared and to greet.
@@ -34,9 +34,9 @@ func (d *demo) wrapped(ctx context.Context, r *demoReport) {
 		{"files", "npm", "npx", []string{"-y", "@modelcontextprotocol/server-filesystem", d.place.path("project")},
 			step{"read_text_file", map[string]any{"path": d.place.path("project/numbers.txt")}, "3\n1\n2"},
 			step{"read_text_file", map[string]any{"path": key}, ""}},
-		{"git", "PyPI", "uvx", []string{"mcp-server-git"},
-			step{"git_status", map[string]any{"repo_path": d.place.path("project/numbers.txt")}, ""},
-			step{"git_diff", map[string]any{"repo_path": d.place.path("home"), "target": "--no-index /dev/null " + key}, ""}},
+		{"time", "PyPI", "uvx", []string{"mcp-server-time", "--local-timezone", "UTC"},
+			step{"convert_time", map[string]any{"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}, "21:00"},
+			step{}},
 	}
 	entries := map[string]any{}
 	for _, s := range servers {
@@ -46,7 +46,7 @@ func (d *demo) wrapped(ctx context.Context, r *demoReport) {
 	for _, s := range servers {
 		d.app.step(1, 1, "wrapped: "+s.name+" of "+s.registry)
 		honest := honestRow{Task: "an MCP server of " + s.registry, Did: "wrap put it behind Casemate; its client called " + s.ask.tool, Verdict: verdictDone}
-		attack := attackRow{Attack: "wrapped-server-" + strings.ToLower(s.registry), Tried: s.steal.tool + " of the wrapped server, on a private key", HeldBy: "the server's own sandbox", Verdict: verdictHeld}
+		attack := attackRow{Attack: "read a private key by a wrapped server", Tried: s.steal.tool + " of " + s.args[1], HeldBy: "the server's own sandbox: it is granted its folder alone", Verdict: verdictHeld}
 		got, stolen, err := "", "", err
 		if err == nil {
 			got, stolen, err = d.useWrapped(ctx, s, commands[s.name])
@@ -61,7 +61,9 @@ func (d *demo) wrapped(ctx context.Context, r *demoReport) {
 				attack.Verdict = verdictBroken
 			}
 		}
-		r.Honest, r.Attacks = append(r.Honest, honest), append(r.Attacks, attack)
+		if r.Honest = append(r.Honest, honest); s.steal.tool != "" {
+			r.Attacks = append(r.Attacks, attack)
+		}
 	}
 }
 
@@ -129,6 +131,9 @@ func (d *demo) useWrapped(ctx context.Context, s wrappedServer, args []string) (
 	}
 	if a.failed || !strings.Contains(a.text, s.ask.want) {
 		return "", "", fmt.Errorf("%s answered %q", s.ask.tool, short(a.text))
+	}
+	if s.steal.tool == "" {
+		return a.text, "", nil
 	}
 	b, err := l.call(ctx, s.steal.tool, s.steal.args)
 	return a.text, b.text, err
