@@ -31,7 +31,8 @@ func (d *demo) wrapped(ctx context.Context, r *demoReport) {
 	}
 	key := d.place.path("home/.ssh/id_ed25519")
 	servers := []wrappedServer{
-		{"files", "npm", "npx", []string{"-y", "@modelcontextprotocol/server-filesystem", d.place.path("project")},
+		// The server itself would read everything; wrap grants no "/".
+		{"files", "npm", "npx", []string{"-y", "@modelcontextprotocol/server-filesystem", d.place.path("project"), "/"},
 			step{"read_text_file", map[string]any{"path": d.place.path("project/numbers.txt")}, "3\n1\n2"},
 			step{"read_text_file", map[string]any{"path": key}, ""}},
 		{"time", "PyPI", "uvx", []string{"mcp-server-time", "--local-timezone", "UTC"},
@@ -46,7 +47,7 @@ func (d *demo) wrapped(ctx context.Context, r *demoReport) {
 	for _, s := range servers {
 		d.app.step(1, 1, "wrapped: "+s.name+" of "+s.registry)
 		honest := honestRow{Task: "an MCP server of " + s.registry, Did: "wrap put it behind Casemate; its client called " + s.ask.tool, Verdict: verdictDone}
-		attack := attackRow{Attack: "read a private key by a wrapped server", Tried: s.steal.tool + " of " + s.args[1], HeldBy: "the server's own sandbox: it is granted its folder alone", Verdict: verdictHeld}
+		attack := attackRow{Attack: "read a private key by a wrapped server", Tried: s.steal.tool + " of " + s.args[1], HeldBy: "the server's own sandbox: it is granted its folder alone, though its arguments say /", Verdict: verdictHeld}
 		got, stolen, err := "", "", err
 		if err == nil {
 			got, stolen, err = d.useWrapped(ctx, s, commands[s.name])
