@@ -470,6 +470,15 @@ func impostor() int {
 	}
 }
 
+// TestSharedEnv: no secret of the first client's reaches the shared router.
+func TestSharedEnv(t *testing.T) {
+	keep := []string{"PATH=/bin", "HOME=/h", "XDG_RUNTIME_DIR=/r", "HTTPS_PROXY=p", "NODE_EXTRA_CA_CERTS=c", "npm_config_registry=r", "NPM_CONFIG_STRICT_SSL=true", "PIP_INDEX_URL=i"}
+	drop := []string{"ANTHROPIC_API_KEY=k", "npm_config__authToken=t", "npm_config_//r/:_authToken=t", "PIP_PASSWORD=p", "LD_PRELOAD=x", "CASEMATE_CONFIG=c", "KEY=k", "=x"}
+	if got := sharedEnv(slices.Concat(drop, keep)); !slices.Equal(got, keep) {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestWithValues(t *testing.T) {
 	got := withValues([]string{"B=1", "KEY=old", "KEYS=2"}, []string{"KEY", "NEW", "UNSET"}, map[string]string{"KEY": "new=1", "NEW": "", "OTHER": "x"})
 	if want := []string{"B=1", "KEY=new=1", "KEYS=2", "NEW="}; !slices.Equal(got, want) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -106,16 +107,32 @@ func (a *app) startShared(ctx context.Context, state string) (*net.UnixConn, err
 }
 
 // sharedEnv is what a shared router has of the environment of the shim that
-// starts it: where programs and folders are.
+// starts it: where programs and folders are, and how registries are reached.
 func sharedEnv(env []string) []string {
 	var out []string
 	for _, kv := range env {
-		switch k, _, _ := strings.Cut(kv, "="); k {
-		case "PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR":
+		if k, _, _ := strings.Cut(kv, "="); sharedVariable(k) {
 			out = append(out, kv)
 		}
 	}
 	return out
+}
+
+func sharedVariable(k string) bool {
+	switch k {
+	case "PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR",
+		"PIP_CONFIG_FILE", "UV_INDEX_URL", "UV_DEFAULT_INDEX":
+		return true
+	}
+	if slices.Contains(certificates, k) || slices.Contains(proxies, k) {
+		return true
+	}
+	setting := strings.ReplaceAll(strings.ToLower(k), "_", "-")
+	if npm, ok := strings.CutPrefix(setting, "npm-config-"); ok {
+		return npm == "userconfig" || npmKeys.MatchString(npm) // never a token
+	}
+	pip, ok := strings.CutPrefix(setting, "pip-")
+	return ok && slices.Contains(pipKeys, pip)
 }
 
 // lockShared takes the lock, waiting for it or not; release gives it back.
