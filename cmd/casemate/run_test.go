@@ -230,6 +230,29 @@ func TestShimsShareARouter(t *testing.T) {
 	}
 }
 
+// TestShimAsUser: an ordinary user's shims join the router of that user.
+func TestShimAsUser(t *testing.T) {
+	testenv.Binaries(t)
+	testenv.AsUser(t, func(t *testing.T) {
+		w := newWrapping(t, map[string][]string{"one": {"KEY"}})
+		f, err := os.OpenFile(filepath.Join(w.dir, "config/casemate/casemate.yaml"), os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteString("host: {allow_degraded: [memory, cpu]}\n"); err != nil {
+			t.Fatal(err)
+		}
+		s := w.start("one", "KEY=k1")
+		if got := s.tool("environment", ""); !strings.Contains(got, `"KEY": "k1"`) {
+			t.Error(got)
+		}
+		all := andBelow(w.shared())
+		s.leaves()
+		w.gone(all)
+	})
+}
+
 // TestShimIsKilled: what it had started is gone.
 func TestShimIsKilled(t *testing.T) {
 	w := newWrapping(t, map[string][]string{"one": nil})
