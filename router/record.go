@@ -54,8 +54,10 @@ func (k *call) record(event string, out *casemate.Outcome) (err error) {
 			rc.Output = casemate.Digest("sha256:" + hex.EncodeToString(h.Sum(nil)))
 		}
 	}
-	if err := fit(&rc); err != nil {
-		return err
+	if len(rc.Changes) > 0 {
+		if err := fit(&rc); err != nil {
+			return err
+		}
 	}
 	return k.r.cfg.Recorder.Record(rc)
 }

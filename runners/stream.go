@@ -198,11 +198,14 @@ func (x *stream) queued(t guest.Type) func([]byte) error {
 	}
 }
 
-// flush writes what the router has room for, and what was taken after the
-// frames that wait.
+// owed is how much of the window may stay unsaid until there is output, in
+// bytes: a frame of its own wakes the router for nothing.
+const owed = guest.Window / 4
+
+// flush writes what the router has room for, and with it what was taken.
 func (x *stream) flush() error {
-	for len(x.queue) > 0 || x.taken > 0 {
-		if len(x.queue) == 0 {
+	for len(x.queue) > 0 || x.taken >= owed {
+		if x.taken > 0 {
 			x.queued(guest.Taken)(binary.BigEndian.AppendUint32(nil, x.taken))
 			x.taken = 0
 		}

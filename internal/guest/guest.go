@@ -10,7 +10,7 @@
 //
 // Open is a Call whose standard input stays open: the router sends Stdin
 // frames, at most Window bytes ahead of what the guest has answered with Taken,
-// and an empty one at the end; and Signal. A Size frame of the same number
+// which of a quarter of that may wait for output, and an empty one at the end; and Signal. A Size frame of the same number
 // before Open asks for a terminal, on which standard error is standard output,
 // and after it says that its size changed. An MCP server is one Open that lasts
 // as long as its sandbox: it runs from Ready on, and what it says waits until

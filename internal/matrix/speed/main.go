@@ -33,6 +33,7 @@ func main() {
 
 func measure() error {
 	bin := flag.String("bin", "bin", "the `FOLDER` of casemate and casemate-init")
+	other := flag.String("other", "", "the `FOLDER` of another build, to compare with")
 	proxies := flag.String("proxies", ".cache/speed", "the `FOLDER` that proxies.sh filled")
 	calls := flag.Int("calls", 3000, "of each way")
 	bulk := flag.Int("bulk", 100, "MiB of the large result; 0: none")
@@ -45,6 +46,19 @@ func measure() error {
 	}
 	defer p.close()
 	all, left := p.ways(*proxies, *only)
+	if *other != "" {
+		o, err := newPlace(*other)
+		if err != nil {
+			return err
+		}
+		defer o.close()
+		more, without := o.ways("", *only)
+		for _, w := range more[1:] {
+			w.name += " (other)"
+			all = append(all, w)
+		}
+		left = append(left, without...)
+	}
 	defer func() {
 		for _, w := range all {
 			w.close()
