@@ -97,7 +97,7 @@ func serveEverything(name string) {
 		return res, nil
 	})
 	tool(&sdk.Tool{Name: "refuse"}, func(context.Context, call, string) (*sdk.CallToolResult, error) {
-		return nil, &jsonrpc.Error{Code: -32042, Message: "elicit first", Data: json.RawMessage(`{"elicitations":[]}`)}
+		return nil, &jsonrpc.Error{Code: -32002, Message: "not there", Data: json.RawMessage(`{"uri":"mem://none"}`)}
 	})
 	tool(&sdk.Tool{Name: "progress"}, func(ctx context.Context, r call, _ string) (*sdk.CallToolResult, error) {
 		for i := range 3 {

@@ -132,9 +132,14 @@ func (b *outbox) put(n note) {
 
 func (b *outbox) send(notes <-chan note) {
 	defer close(b.ended)
-	for n := range notes {
-		if b.ctx.Err() == nil {
+	for b.ctx.Err() == nil {
+		select {
+		case n, ok := <-notes:
+			if !ok {
+				return
+			}
 			n.to.tell(b.ctx, n.method, n.params) // an error is a client that is gone, or has no stream open
+		case <-b.ctx.Done():
 		}
 	}
 }

@@ -133,15 +133,22 @@ func field(raw json.RawMessage, path ...string) json.RawMessage {
 }
 
 // with is ms with a key set to a value, where it stood or behind the others.
+// No other member stays whose key some reader would take for that one: a
+// second of it, or one that differs by case alone.
 func with(ms []member, key string, value json.RawMessage) []member {
-	ms = slices.Clone(ms)
-	for i := range ms {
-		if ms[i].key == key {
-			ms[i].value = value
-			return ms
+	out, set := make([]member, 0, len(ms)+1), false
+	for _, m := range ms {
+		switch {
+		case m.key == key && !set:
+			out, set = append(out, member{key, value}), true
+		case !strings.EqualFold(m.key, key):
+			out = append(out, m)
 		}
 	}
-	return append(ms, member{key, value})
+	if !set {
+		out = append(out, member{key, value})
+	}
+	return out
 }
 
 // without is ms without the keys that drop reports true for.

@@ -15,6 +15,7 @@ import (
 // The bounds of what is remembered of resources.
 const (
 	maxOwners = 1 << 16 // URIs
+	maxOwned  = 4 << 20 // bytes of those of one server
 	maxPages  = 100     // of one list, where it is read to find a resource
 )
 
@@ -61,7 +62,8 @@ func (s *server) own(u *upstream, items []json.RawMessage, key string, template 
 			continue
 		}
 		switch o := s.owners[uri]; {
-		case o == nil && len(s.owners) < maxOwners:
+		case o == nil && len(s.owners) < maxOwners && s.owned[u.name()]+len(uri) <= maxOwned:
+			s.owned[u.name()] += len(uri)
 			s.owners[uri] = &owner{server: u.name(), template: template}
 		case o != nil && o.server != u.name():
 			o.several = true

@@ -60,6 +60,7 @@ type server struct {
 	listeners  map[*listener]struct{}
 	subscribed map[subscription]int // how many listeners share each
 	owners     map[string]*owner    // of resources, by URI
+	owned      map[string]int       // bytes of them that each server listed
 	parked     map[string]*running
 }
 
@@ -67,7 +68,7 @@ func newServer(r gateway.Router, sessions *gateway.Sessions, o Options, from *or
 	s := &server{Options: o.withDefaults(), router: r, sessions: sessions, origins: from,
 		have: map[casemate.ToolName]casemate.Digest{}, listed: &listing{caps: &sdk.ServerCapabilities{}},
 		convs: map[*sdk.ServerSession]*conversation{}, listeners: map[*listener]struct{}{},
-		owners: map[string]*owner{}, parked: map[string]*running{}, subscribed: map[subscription]int{}}
+		owners: map[string]*owner{}, owned: map[string]int{}, parked: map[string]*running{}, subscribed: map[subscription]int{}}
 	s.sdk = sdk.NewServer(s.implementation(), &sdk.ServerOptions{
 		Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{ListChanged: true}},
 		SetCacheable: func(_ context.Context, _ sdk.Request, c *sdk.Cacheable) { c.TTLMs, c.CacheScope = 0, "private" },
@@ -157,7 +158,7 @@ func (s *server) sync() {
 	})
 	s.mu.Lock()
 	s.listed = next
-	s.owners = map[string]*owner{}
+	s.owners, s.owned = map[string]*owner{}, map[string]int{}
 	var told []*listener
 	for l := range s.listeners {
 		told = append(told, l)

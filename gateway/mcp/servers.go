@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/casemate/casemate"
@@ -50,8 +52,10 @@ func (s *server) callServer(ctx context.Context, req sdk.Request, t *casemate.To
 // asks says whether a result is none, but what its client is to be asked. The
 // router asks, and only what the manifest grants; what is left was not granted.
 func asks(raw json.RawMessage) bool {
-	kind := field(raw, "resultType")
-	return kind != nil && text(kind) != "complete" || field(raw, "inputRequests") != nil
+	ms, err := members(raw)
+	return err == nil && slices.ContainsFunc(ms, func(m member) bool { // by any reading
+		return strings.EqualFold(m.key, "inputRequests") || strings.EqualFold(m.key, "resultType") && text(m.value) != "complete"
+	})
 }
 
 func wantsInput() *casemate.ErrorJSON {
@@ -81,14 +85,19 @@ func answered(o *casemate.Outcome, raw json.RawMessage, modern bool) *rawResult 
 	return r
 }
 
-// serverError is an error that a server answered.
+// serverError is an error that a server answered. One that asks for input, by
+// an address that the client is to open, is as little granted as a result that
+// does.
 func serverError(raw json.RawMessage) error {
 	e := &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: text(field(raw, "message")), Data: field(raw, "data")}
 	var code int64
 	if json.Unmarshal(field(raw, "code"), &code) == nil && code != 0 {
 		e.Code = code
 	}
-	if e.Code == jsonrpc.CodeMethodNotFound {
+	switch e.Code {
+	case sdk.CodeURLElicitationRequired:
+		return refusal(wantsInput(), "")
+	case jsonrpc.CodeMethodNotFound:
 		return &notFound{e}
 	}
 	return e

@@ -210,7 +210,7 @@ func TestToolsPass(t *testing.T) {
 		}
 		_, err = e.CallTool(t.Context(), &sdk.CallToolParams{Name: "one_refuse"})
 		var wire *jsonrpc.Error
-		if !errors.As(err, &wire) || wire.Code != -32042 || string(wire.Data) != `{"elicitations":[]}` {
+		if !errors.As(err, &wire) || wire.Code != -32002 || string(wire.Data) != `{"uri":"mem://none"}` {
 			t.Errorf("the server's error: %v", err)
 		}
 	})
