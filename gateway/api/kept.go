@@ -5,8 +5,12 @@ import (
 	"sync"
 )
 
-// keptOutput is how much of what a background call printed is kept, in bytes.
-const keptOutput = 1 << 20
+// keptOutput is how much of what a background call printed is kept, in bytes;
+// keptParts, in how many parts: each costs some bytes of its own.
+const (
+	keptOutput = 1 << 20
+	keptParts  = 4096
+)
 
 // A printed is what a background call has printed, or the last of it. An
 // offset counts the bytes of both streams in the order in which they came.
@@ -34,7 +38,7 @@ func (p *printed) add(stream int, b []byte) {
 	} else if len(b) > 0 {
 		p.parts = append(p.parts, part{stream, append([]byte(nil), b...)})
 	}
-	for p.to-p.from > keptOutput {
+	for p.to-p.from > keptOutput || len(p.parts) > keptParts {
 		p.from += int64(len(p.parts[0].data))
 		p.parts[0].data = nil
 		p.parts = p.parts[1:]

@@ -322,6 +322,15 @@ func TestOutputIsBounded(t *testing.T) {
 	if len(p.parts) > 64 {
 		t.Error(len(p.parts))
 	}
+	for i := range 100_000 { // nor by turns on both streams
+		p.add(1+i%2, []byte("x"))
+	}
+	if len(p.parts) > keptParts {
+		t.Error(len(p.parts))
+	}
+	if from, to := p.span(); to-from < keptParts/2 {
+		t.Error(from, to)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	go p.end()
