@@ -2,6 +2,7 @@ package matrix
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -33,7 +34,10 @@ type place struct {
 
 func newPlace(t *testing.T, s server, casemate string) *place {
 	t.Helper()
-	p := &place{server: s, casemate: casemate, dir: cache(t, "matrix", regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(s.name), "-"))}
+	// What was approved of a server is approved for how it is run.
+	how := fmt.Sprintf("%x", sha256.Sum256([]byte(s.command+s.env)))[:8]
+	name := regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(s.name), "-")
+	p := &place{server: s, casemate: casemate, dir: cache(t, "matrix", name+"-"+how)}
 	p.data, p.outside = filepath.Join(p.dir, "data"), filepath.Join(p.dir, "outside")
 	for _, d := range []string{p.data, p.outside} {
 		if err := os.RemoveAll(d); err != nil {
