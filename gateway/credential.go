@@ -6,15 +6,18 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/casemate/casemate"
 )
 
-// DefaultCaller is the caller of Config.Token.
+// DefaultCaller is the caller of Config.Token, and of who needs no token; no
+// other credential has its name, or it would have its sessions too.
 const DefaultCaller Caller = "default"
 
 // A Credential is one caller that may come in, and what it may call. A tool
@@ -104,7 +107,7 @@ func (c *Config) credentials() ([]known, error) {
 			return nil, bad("name it otherwise", "caller %.80q: the name is not 1 to 64 of [A-Za-z0-9_.-]", k.Name)
 		}
 		one := known{k, [sha256.Size]byte(sum)}
-		if slices.ContainsFunc(all, func(o known) bool { return o.Name == k.Name || o.sum == one.sum }) {
+		if k.Name == DefaultCaller || slices.ContainsFunc(all, func(o known) bool { return o.Name == k.Name || o.sum == one.sum }) {
 			return nil, bad("give each caller a name and a token of its own", "caller %q: another has its name or its token", k.Name)
 		}
 		all = append(all, one)
@@ -142,9 +145,14 @@ func (d *door) authorized(r *http.Request) (Credential, bool) {
 	return d.known[found].Credential, true
 }
 
-// narrow takes the context that r asks for, by one query parameter.
+// narrow takes the context that r asks for, by one query parameter. A query
+// that cannot be read may have asked for one.
 func narrow(c Credential, r *http.Request) (Credential, error) {
-	names := r.URL.Query()["context"]
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return Credential{}, &casemate.Error{Op: "context", Kind: casemate.Invalid, Err: errors.New("the query cannot be read"), Fix: "escape it"}
+	}
+	names := q["context"]
 	if len(names) > 1 || len(names) == 1 && names[0] == "" {
 		return Credential{}, &casemate.Error{Op: "context", Kind: casemate.Invalid, Err: fmt.Errorf("the query names %d contexts", len(names)), Fix: "name one, or none"}
 	}

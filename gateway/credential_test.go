@@ -90,6 +90,7 @@ func TestConfigs(t *testing.T) {
 		"same name":   {Config{Credentials: []Credential{good, {Name: "a", SHA256: hashed("two")}}}, "another"},
 		"same token":  {Config{Credentials: []Credential{good, {Name: "b", SHA256: hashed("one")}}}, "another"},
 		"default":     {Config{Token: token, Credentials: with(func(c *Credential) { c.Name = DefaultCaller })}, "another"},
+		"not default": {Config{Credentials: with(func(c *Credential) { c.Name = DefaultCaller })}, "another"},
 		"its token":   {Config{Token: token, Credentials: with(func(c *Credential) { c.SHA256 = hashed(token) })}, "another"},
 	} {
 		_, err := Handler(c.Config, nil)
@@ -128,8 +129,11 @@ func TestManyCallers(t *testing.T) {
 			{"Authorization: Bearer token-of-b\n", "", "b false"},
 			{"Authorization: Bearer token-of-a\n", "?context=none", "a false"},
 			{"Authorization: Bearer token-of-a\n", "?context=all", "403"},
-			{"Authorization: Bearer token-of-a\n", "?context=", "403"},
-			{"Authorization: Bearer token-of-a\n", "?context=none&context=none", "403"},
+			{"Authorization: Bearer token-of-a\n", "?context=", "400"},
+			{"Authorization: Bearer token-of-a\n", "?context=none&context=none", "400"},
+			{"Authorization: Bearer token-of-a\n", "?context=none;x", "400"}, // what cannot be read narrows nothing
+			{"Authorization: Bearer token-of-a\n", "?context=none%zz", "400"},
+			{"Authorization: Bearer token-of-a\n", "?Context=none", "a true"},
 			{"Authorization: Bearer token-of-c\n", "", "401"},
 			{"Authorization: Bearer \n", "", "401"},
 			{"Authorization: Basic token-of-a\n", "", "401"},

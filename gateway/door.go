@@ -111,7 +111,11 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	caller, err := narrow(caller, r)
 	if err != nil {
-		refuse(w, r, http.StatusForbidden, err.Error())
+		status := http.StatusForbidden
+		if casemate.KindOf(err) == casemate.Invalid {
+			status = http.StatusBadRequest
+		}
+		refuse(w, r, status, err.Error())
 		return
 	}
 	select {

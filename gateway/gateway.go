@@ -18,7 +18,8 @@
 //  4. The bearer token of one of the callers, on loopback too (401); on a unix
 //     socket that only its user reaches, none. GET /healthz alone needs none,
 //     and says "ok" and nothing else. Then the context that the query asks for:
-//     one that the operator did not list for the caller is refused (403).
+//     one that the operator did not list for the caller is refused (403), and
+//     so is a query that cannot be read (400).
 //  5. Bounds on requests at once (503), on the body (413) and on how long it
 //     may take to arrive (408). The body is read before the route is called.
 //

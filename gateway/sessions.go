@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ const (
 	DefaultIdle    = time.Hour // a named session without a call is ended after it
 	maxSessionName = 128       // bytes
 	maxNames       = 1 << 20   // names that callers chose and that are remembered, ended ones too
+	maxEach        = 4_000     // live sessions of one caller, of the 10,000 that a router holds
 	ours           = "s_"      // what names begin with that are made here, and no other
 )
 
@@ -32,15 +32,18 @@ const (
 //
 // To keep that promise every name that a caller chose is remembered (16 bytes,
 // 1,048,576 names); when there are too many, new ones are refused. Names that
-// New makes need no memory: one that is not of a live session is gone.
+// New makes need no memory: one that is not of a live session is gone. A caller
+// has at most 4,000 live ones.
 type Sessions struct {
 	router Router
 	idle   time.Duration
 	most   int // names that callers chose; maxNames but for tests
+	each   int // live sessions of one caller; maxEach but for tests
 	record func(casemate.Receipt) error
 
 	mu     sync.Mutex
 	live   map[NameKey]*session
+	owns   map[Caller]int       // live ones of each
 	used   map[NameKey]struct{} // names that callers chose, ended ones too
 	made   int                  // live ones whose names were made here
 	closed bool
@@ -68,7 +71,7 @@ func NewSessions(r Router, idle time.Duration) *Sessions {
 	if idle == 0 {
 		idle = DefaultIdle
 	}
-	return &Sessions{router: r, idle: idle, most: maxNames, live: map[NameKey]*session{}, used: map[NameKey]struct{}{}, record: func(casemate.Receipt) error { return nil }}
+	return &Sessions{router: r, idle: idle, most: maxNames, each: maxEach, live: map[NameKey]*session{}, owns: map[Caller]int{}, used: map[NameKey]struct{}{}, record: func(casemate.Receipt) error { return nil }}
 }
 
 // Keep lets names outlive the process: record keeps the event that a name is
@@ -113,6 +116,9 @@ func (s *Sessions) New(caller Caller, name string) (x Session, created bool, err
 		if s.closed || s.made >= maxMade {
 			return Session{}, false, &casemate.Error{Op: "session", Kind: casemate.Busy, Err: fmt.Errorf("%d sessions that were made here live, which is the limit", s.made), Fix: "end some that are not used"}
 		}
+		if err := s.room(caller); err != nil {
+			return Session{}, false, err
+		}
 		x := s.begin(caller, random(ours), s.router.NewSession())
 		s.made++
 		return x.info(), true, nil
@@ -146,6 +152,9 @@ func (s *Sessions) open(caller Caller, name string) (x *session, created bool, e
 		return nil, false, &casemate.Error{Op: "session", Kind: casemate.Busy,
 			Err: fmt.Errorf("%d sessions were named already", s.most), Fix: "let POST /v1/sessions make the name"}
 	}
+	if err := s.room(caller); err != nil {
+		return nil, false, err
+	}
 	h := hashOf(caller, name)
 	id := s.router.NewSession()
 	r := casemate.Receipt{Time: time.Now(), Event: "session", Call: NewCall(), Session: id, Name: casemate.Digest("sha256:" + hex.EncodeToString(h[:]))}
@@ -157,6 +166,15 @@ func (s *Sessions) open(caller Caller, name string) (x *session, created bool, e
 	return s.begin(caller, name, id), true, nil
 }
 
+// room says whether a caller may begin one more: where a router has too many it
+// ends others, and those must not be another caller's. s.mu is held.
+func (s *Sessions) room(caller Caller) error {
+	if n := s.owns[caller]; n >= s.each {
+		return &casemate.Error{Op: "session", Kind: casemate.Busy, Err: fmt.Errorf("%d of your sessions live, which is the limit", n), Fix: "end some that are not used"}
+	}
+	return nil
+}
+
 // begin begins a session; s.mu is held.
 func (s *Sessions) begin(caller Caller, name string, id casemate.SessionID) *session {
 	now := time.Now()
@@ -164,6 +182,7 @@ func (s *Sessions) begin(caller Caller, name string, id casemate.SessionID) *ses
 	key := keyOf(caller, name)
 	x.timer = time.AfterFunc(s.idle, func() { s.endIdle(key) })
 	s.live[key] = x
+	s.owns[caller]++
 	return x
 }
 
@@ -176,55 +195,6 @@ func (x *session) info() Session {
 
 func gone() error {
 	return &casemate.Error{Op: "session", Kind: casemate.Gone, Err: errors.New("the session was ended, or is not one of yours"), Fix: "begin another"}
-}
-
-// Peek returns the session that caller names, without using it: "" where the
-// name is empty or was never used, and an Error of kind Gone or Invalid where
-// Use would have it.
-func (s *Sessions) Peek(caller Caller, name string) (casemate.SessionID, error) {
-	if name == "" {
-		return "", nil
-	}
-	if err := checkName(name); err != nil {
-		return "", err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	key := keyOf(caller, name)
-	_, used := s.used[key]
-	switch x := s.live[key]; {
-	case x != nil:
-		return x.id, nil
-	case used || s.closed || strings.HasPrefix(name, ours):
-		return "", gone()
-	}
-	return "", nil
-}
-
-// Get returns a live session of caller, or an Error of kind Gone.
-func (s *Sessions) Get(caller Caller, name string) (Session, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if x := s.live[keyOf(caller, name)]; x != nil {
-		return x.info(), nil
-	}
-	return Session{}, gone()
-}
-
-// List returns the live sessions of caller, oldest first.
-func (s *Sessions) List(caller Caller) []Session {
-	list := []Session{}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, x := range s.live {
-		if x.owner == caller {
-			list = append(list, x.info())
-		}
-	}
-	slices.SortFunc(list, func(a, b Session) int {
-		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
-	})
-	return list
 }
 
 // Called remembers that a session has called a tool that keeps a guest for it.
@@ -261,6 +231,9 @@ func (s *Sessions) endIdle(key NameKey) {
 func (s *Sessions) forget(key NameKey, x *session) {
 	x.timer.Stop()
 	delete(s.live, key)
+	if s.owns[x.owner]--; s.owns[x.owner] == 0 {
+		delete(s.owns, x.owner)
+	}
 	if strings.HasPrefix(x.Name, ours) {
 		s.made--
 	}

@@ -119,6 +119,37 @@ func TestTooManyNames(t *testing.T) {
 	}
 }
 
+// TestSessionsOfOneCaller: who begins sessions without end costs no other
+// caller any.
+func TestSessionsOfOneCaller(t *testing.T) {
+	r, _ := gatewaytest.New(t)
+	s := NewSessions(r, 0)
+	defer s.Close()
+	s.each = 3
+	kept(t, r, s, "a", "one", "set X")
+	made, _, err := s.New("a", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept(t, r, s, "a", "two", "get")
+	if got := kept(t, r, s, "a", "three", "get"); got != "busy" {
+		t.Errorf("a fourth that is named: %q", got)
+	}
+	if _, _, err := s.New("a", ""); casemate.KindOf(err) != casemate.Busy {
+		t.Errorf("a fourth that is made: %v", err)
+	}
+	if got := kept(t, r, s, "a", "one", "get"); got != "kept X" {
+		t.Errorf("one that is there: %q", got)
+	}
+	if got := kept(t, r, s, "b", "three", "get"); got != "kept" {
+		t.Errorf("another caller's: %q", got)
+	}
+	s.End("a", made.Name)
+	if got := kept(t, r, s, "a", "three", "get"); got != "kept" {
+		t.Errorf("after the end of one: %q", got)
+	}
+}
+
 // TestUnrecordedNames: a name that cannot be recorded begins nothing, or it
 // might name something else after a restart.
 func TestUnrecordedNames(t *testing.T) {

@@ -52,8 +52,8 @@ func TestWhatACallerMayCall(t *testing.T) {
 		{"/v1/tools?context=narrow", reader, "run"}, // a context only narrows: data is none of the reader's
 		{"/v1/tools", nobody, ""},
 		{"/v1/tools?context=wide", reader, "403"},
-		{"/v1/tools?context=", reader, "403"},
-		{"/v1/tools?context=narrow&context=narrow", reader, "403"},
+		{"/v1/tools?context=", reader, "400"},
+		{"/v1/tools?context=narrow&context=narrow", reader, "400"},
 		{"/v1/tools?context=narrow", "Bearer " + token, "403"},
 		{"/v1/tools", "Bearer the-token-of-the-reade", "401"},
 		{"/v1/tools", "Bearer the-token-of-the-readerx", "401"},
