@@ -14,6 +14,9 @@ func (b *builder) callers(n *yaml.Node) {
 	for i := 0; i < len(n.Content); i += 2 {
 		name, c := n.Content[i].Value, n.Content[i+1]
 		at := join(key, name)
+		if name == "default" {
+			b.add(n.Content[i], at, "is the name of the caller with the token of casemate serve, and of the unix socket; name it otherwise")
+		}
 		out := Caller{SHA256: str(c, "token_sha256"), Tools: stated(get(c, "tools"))}
 		token := get(c, "token_sha256")
 		if f := get(c, "token_file"); f != nil {

@@ -133,6 +133,7 @@ func mistakes() []mistake {
 		{"token in the clear", calls("{a: {token: x}}"), "", true},
 		{"token of another form", calls("{a: {token_sha256: ABCD}}"), `2:36: host.callers.a.token_sha256: "ABCD" is not 64 lower-case hexadecimal digits`, true},
 		{"relative token file", calls("{a: {token_file: x}}"), `2:34: host.callers.a.token_file: "x" is not a path that begins with / or ~/`, true},
+		{"a caller of our name", calls("{default: {token_file: /x}}"), `2:18: host.callers.default: is the name of the caller with the token of casemate serve, and of the unix socket; name it otherwise`, false},
 		{"two callers with one token", calls("{a: {token_file: /x}, b: {token_file: /x}}"), `2:55: host.callers.b: has the token of line 2: two callers cannot be told apart by one`, false},
 		{"star in the middle", calls("{a: {token_file: /x, tools: [\"a*b\"]}}"), `2:46: host.callers.a.tools[0]: "a*b" is not the name of a tool, or the beginning of names and *`, true},
 
