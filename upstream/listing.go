@@ -23,7 +23,8 @@ const (
 type listed struct {
 	raw       json.RawMessage
 	canonical []byte
-	err       error // it has no canonical form
+	err       error           // it has no canonical form
+	same      json.RawMessage // what it was compared with last, and is
 }
 
 // Check says whether the tool of that name is listed by the server as it was
@@ -38,6 +39,9 @@ func (s *Server) Check(ctx context.Context, tool string, approved json.RawMessag
 		return &casemate.Error{Op: "call", Kind: casemate.Denied, Err: fmt.Errorf(format, a...), Fix: "casemate tools approve " + s.o.Run.Server}
 	}
 	now := tools[tool]
+	if now.is(approved, s) {
+		return nil
+	}
 	want, err := canonical(approved)
 	switch {
 	case err != nil:
@@ -49,7 +53,20 @@ func (s *Server) Check(ctx context.Context, tool string, approved json.RawMessag
 	case !bytes.Equal(now.canonical, want):
 		return deny("its server lists it otherwise than it was approved: %s", difference(approved, now.raw))
 	}
+	s.mu.Lock()
+	now.same = approved
+	s.mu.Unlock()
 	return nil
+}
+
+// is says whether l was found to be the approved one before.
+func (l *listed) is(approved json.RawMessage, s *Server) bool {
+	if l == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.same != nil && bytes.Equal(l.same, approved)
 }
 
 // difference names the keys in which two tools differ.
@@ -98,12 +115,13 @@ func (s *Server) list(ctx context.Context) (map[string]*listed, error) {
 	s.listing.Lock()
 	defer s.listing.Unlock()
 	s.mu.Lock()
-	stale, tools, caps := s.stale, s.tools, field(s.init, "capabilities")
+	stale, tools, init := s.stale, s.tools, s.init
 	s.stale = false // a change while it is read makes it stale again
 	s.mu.Unlock()
 	if !stale {
 		return tools, nil
 	}
+	caps := field(init, "capabilities")
 	var order []json.RawMessage
 	err := error(nil)
 	if field(caps, "tools") != nil {

@@ -10,7 +10,8 @@ import (
 )
 
 // A Conn carries messages over one end of a SOCK_SEQPACKET pair. Send may be
-// called from any goroutine, Recv from one at a time; both block. Every system
+// called from any goroutine, Recv from one at a time; both block, and hold a
+// thread for it unless the descriptor does not block (see Polled). Every system
 // call holds the descriptor by raw, so that Close cannot give its number to
 // another file under it.
 type Conn struct {
@@ -31,6 +32,24 @@ func Pair() (a, b *os.File, err error) {
 // NewConn takes f over.
 func NewConn(f *os.File) *Conn {
 	f.Fd() // makes it blocking
+	return newConn(f)
+}
+
+// Polled is NewConn for who waits for much else: the runtime waits for the
+// connection, and no thread does.
+func Polled(f *os.File) *Conn {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil { // no descriptor is left: a thread waits
+		return newConn(f)
+	}
+	f.Close()
+	return newConn(os.NewFile(uintptr(fd), "spawner"))
+}
+
+func newConn(f *os.File) *Conn {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		panic(err) // only of a nil file
@@ -40,11 +59,12 @@ func NewConn(f *os.File) *Conn {
 
 // do calls f, again when a signal came between. A connection that was closed
 // here is like one that was closed there.
-func (c *Conn) do(name string, f func(fd int) error) error {
+func (c *Conn) do(name string, wait func(func(fd uintptr) bool) error, f func(fd int) error) error {
 	var err error
-	closed := c.raw.Control(func(fd uintptr) {
+	closed := wait(func(fd uintptr) bool {
 		for err = f(int(fd)); err == unix.EINTR; err = f(int(fd)) {
 		}
+		return err != unix.EAGAIN
 	})
 	if closed != nil {
 		err = unix.EPIPE
@@ -62,7 +82,7 @@ func (c *Conn) Send(m *Message, fds ...int) error {
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
 	}
-	return c.do("sendmsg", func(fd int) error { return unix.Sendmsg(fd, b, oob, nil, unix.MSG_NOSIGNAL) })
+	return c.do("sendmsg", c.raw.Write, func(fd int) error { return unix.Sendmsg(fd, b, oob, nil, unix.MSG_NOSIGNAL) })
 }
 
 // Recv returns the next message and the descriptors that came with it, which
@@ -70,7 +90,7 @@ func (c *Conn) Send(m *Message, fds ...int) error {
 func (c *Conn) Recv() (*Message, []int, error) {
 	oob := make([]byte, unix.CmsgSpace(4*16))
 	var n, oobn, flags int
-	err := c.do("recvmsg", func(fd int) (err error) {
+	err := c.do("recvmsg", c.raw.Read, func(fd int) (err error) {
 		n, oobn, flags, _, err = unix.Recvmsg(fd, c.buf, oob, unix.MSG_CMSG_CLOEXEC)
 		return err
 	})
@@ -103,7 +123,7 @@ func (c *Conn) Close() error {
 // Shutdown ends both directions as Close does, and leaves the descriptor to
 // whoever receives.
 func (c *Conn) Shutdown() {
-	c.do("shutdown", func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
+	c.raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) })
 }
 
 // Rights returns the descriptors of a control message.

@@ -59,7 +59,7 @@ func New(conn *os.File) *Backend {
 }
 
 func newLink(conn *os.File) *link {
-	b := &link{conn: spawn.NewConn(conn), done: make(chan struct{}), waiting: map[uint64]chan answer{}, boxes: map[uint64]*sandbox{}, early: map[uint64]spawn.Exited{}}
+	b := &link{conn: spawn.Polled(conn), done: make(chan struct{}), waiting: map[uint64]chan answer{}, boxes: map[uint64]*sandbox{}, early: map[uint64]spawn.Exited{}}
 	go b.read()
 	return b
 }
