@@ -171,18 +171,26 @@ func (s *Server) listenToLists(caps json.RawMessage) {
 	}
 }
 
-// listen opens a stream of notifications, in the background, until unlisten.
+// listen opens a stream of notifications, in the background, until unlisten, or
+// until the server ends it.
 func (s *Server) listen(uri string, what json.RawMessage) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	s.mu.Lock()
-	if s.listens[uri] != nil {
-		s.mu.Unlock()
+	defer s.mu.Unlock()
+	if s.pending == nil || s.listens[uri] != nil { // nil: the reader has ended, and Close waits for nobody else
 		cancel()
 		return
 	}
 	s.listens[uri] = cancel
-	s.mu.Unlock()
 	s.owned.Go(func() {
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if ctx.Err() == nil { // unlisten has not taken it away
+				delete(s.listens, uri)
+			}
+			cancel()
+		}()
 		_, err := s.ask(ctx, Request{Method: "subscriptions/listen"}, object([]member{{"notifications", what}}))
 		if err != nil && ctx.Err() == nil {
 			s.log.line([]byte("[casemate] subscriptions/listen: " + err.Error()))
@@ -192,12 +200,11 @@ func (s *Server) listen(uri string, what json.RawMessage) {
 
 func (s *Server) unlisten(uri string) {
 	s.mu.Lock()
-	cancel := s.listens[uri]
-	delete(s.listens, uri)
-	s.mu.Unlock()
-	if cancel != nil {
+	defer s.mu.Unlock()
+	if cancel := s.listens[uri]; cancel != nil {
 		cancel()
 	}
+	delete(s.listens, uri)
 }
 
 // level sets the level of what the server logs for its client.

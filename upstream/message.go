@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -160,13 +161,14 @@ func str(b json.RawMessage, key string) string {
 }
 
 // with returns the JSON object b with one key set to v, or, where v is nil,
-// without it. What is no object is taken for an empty one.
+// without it; nor does it have one that differs from it by case alone. What is
+// no object is taken for an empty one.
 func with(b json.RawMessage, key string, v json.RawMessage) json.RawMessage {
 	var ms []member
 	if json.Valid(b) {
 		ms, _ = members(b)
 	}
-	ms = slices.DeleteFunc(ms, func(m member) bool { return m.key == key })
+	ms = slices.DeleteFunc(ms, func(m member) bool { return strings.EqualFold(m.key, key) })
 	if v != nil {
 		ms = append(ms, member{key, v})
 	}

@@ -103,7 +103,7 @@ func (s *Server) ask(ctx context.Context, r Request, params json.RawMessage) (js
 		<-s.gone
 		return nil, fmt.Errorf("%w: %w", ErrGone, s.err)
 	}
-	if len(s.pending) >= maxPending {
+	if len(s.pending)-len(s.listens) >= maxPending {
 		s.mu.Unlock()
 		return nil, &casemate.Error{Op: "call", Kind: casemate.Busy, Err: fmt.Errorf("%d requests wait for the server, which is the limit", maxPending), Fix: "try again when some are over"}
 	}
@@ -285,7 +285,7 @@ func (s *Server) notified(e envelope) {
 		if err != nil || p == nil || p.client == nil || p.token == nil {
 			return
 		}
-		p.client.Notify(s.o.Run.Server, e.name, with(params, "progressToken", p.token))
+		p.client.Notify(s.o.Run.Server, e.name, with(plain(params), "progressToken", p.token))
 		return
 	case "notifications/tools/list_changed":
 		s.mu.Lock()
@@ -313,12 +313,13 @@ func (s *Server) notified(e envelope) {
 	}
 }
 
-// plain is params without what is between the server and us.
+// plain is params without what is between the server and us, and without what
+// has no one reading.
 func plain(params json.RawMessage) json.RawMessage {
-	ms, err := members(field(params, "_meta"))
-	if err != nil {
-		return params
+	if params == nil {
+		return nil
 	}
+	ms, _ := members(field(params, "_meta")) // nil where it is none
 	ms = slices.DeleteFunc(ms, func(m member) bool { return strings.HasPrefix(m.key, reserved) })
 	if len(ms) == 0 {
 		return with(params, "_meta", nil)

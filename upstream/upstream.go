@@ -35,9 +35,9 @@
 // JSON object, answers to nothing, and what else cannot be used are skipped
 // and logged; 256 MiB of it, or 64 Ki messages, without an answer between them
 // end the server. The log: lines of 1 KiB, 600 a minute. Requests to the
-// server at once: 64. Requests of the server: four at once; a minute, 60 of
-// roots, 30 of sampling, 10 of elicitation. tools/list: 2,000 tools, 100
-// pages, 16 MiB. Subscriptions: 1,000.
+// server at once: 64, and a subscription of each resource. Requests of the
+// server: four at once; a minute, 60 of roots, 30 of sampling, 10 of
+// elicitation. tools/list: 2,000 tools, 100 pages, 16 MiB. Subscriptions: 1,000.
 package upstream
 
 import (
