@@ -43,6 +43,9 @@ func WrapOf(argv []string, dir string, writable []string) (Wrapped, error) {
 	}
 	if strings.Contains(argv[0], "/") {
 		w.Argv[0] = filepath.Clean(argv[0])
+		if !strings.Contains(w.Argv[0], "/") { // ./x is no program of PATH
+			w.Argv[0] = "./" + w.Argv[0]
+		}
 	}
 	for i, a := range w.Argv {
 		names := []string{a}

@@ -71,6 +71,29 @@ func TestANameGivesNothingToAnotherCommand(t *testing.T) {
 	denied(t, c.CheckWrapped("a", argv), "server.py has changed")
 }
 
+// TestAProgramOfAFolderIsNotOneOfPath: ./x is a file, whose content counts, and
+// x is what PATH has.
+func TestAProgramOfAFolderIsNotOneOfPath(t *testing.T) {
+	c := loadServers(t, "version: 1\ntools:\n  - name: a\n    mcp: {command: [./x]}\n")
+	x := c.Dir + "/x"
+	if err := os.WriteFile(x, []byte("x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	wrap(t, c, "a", c.Dir, "sub/../x", "arg")
+	c = reload(t, c.Dir)
+	if w, _ := c.Wrapped("a"); w.Argv[0] != "./x" || w.Files[x] == "" {
+		t.Errorf("recorded %+v", w)
+	}
+	if err := c.CheckWrapped("a", []string{"./x", "arg"}); err != nil {
+		t.Error(err)
+	}
+	denied(t, c.CheckWrapped("a", []string{"x", "arg"}), "the command is not the one that was recorded")
+	if err := os.WriteFile(x, []byte("changed"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	denied(t, c.CheckWrapped("a", []string{"./x", "arg"}), "x has changed")
+}
+
 func TestCommandsThatAreNone(t *testing.T) {
 	for _, argv := range [][]string{nil, {""}, {"a\x00"}, make([]string, maxArgv+1), {"a", strings.Repeat("x", maxArgvBytes)}} {
 		if len(argv) > maxArgv {
