@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,7 +47,8 @@ type Config struct {
 	// Streams says of which requests the body is read by the route, as it
 	// comes, and not by the door; nil is of none.
 	Streams func(*http.Request) bool
-	// Requests is how many may be served at once, streams too; 0 is 256.
+	// Requests is how many may be served at once, streams too; 0 is 256. Where
+	// there are several callers, one has three quarters of them at most.
 	Requests int
 
 	Log *slog.Logger // nil discards
@@ -70,15 +72,41 @@ func Handler(c Config, routes map[string]http.Handler) (http.Handler, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &door{Config: c, known: known, slots: make(chan struct{}, c.Requests), routes: mux}, nil
+	return &door{Config: c, known: known, of: map[Caller]int{}, routes: mux}, nil
 }
 
 type door struct {
 	Config
 	known  []known
-	slots  chan struct{}
 	bodies atomic.Int64 // bytes in memory
 	routes http.Handler
+
+	mu      sync.Mutex
+	serving int            // requests
+	of      map[Caller]int // of them, each caller's
+}
+
+// enter takes a place for one request of a caller, where there is one.
+func (d *door) enter(c Caller) bool {
+	most := d.Requests
+	if len(d.known) > 1 || len(d.known) > 0 && d.Local != nil {
+		most -= most / 4
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.serving >= d.Requests || d.of[c] >= most {
+		return false
+	}
+	d.serving++
+	d.of[c]++
+	return true
+}
+
+func (d *door) leave(c Caller) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.serving--
+	d.of[c]--
 }
 
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -118,14 +146,12 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, status, err.Error())
 		return
 	}
-	select {
-	case d.slots <- struct{}{}:
-		defer func() { <-d.slots }()
-	default:
+	if !d.enter(caller.Name) {
 		w.Header().Set("Retry-After", "1")
 		refuse(w, r, http.StatusServiceUnavailable, "too many requests at once")
 		return
 	}
+	defer d.leave(caller.Name)
 	if d.Streams != nil && d.Streams(r) {
 		r.Body = &streamed{r.Body, http.NewResponseController(w)}
 	} else {

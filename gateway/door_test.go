@@ -276,6 +276,35 @@ func TestTooManyAtOnce(t *testing.T) {
 	}
 }
 
+// TestTooManyOfOneCaller: one caller's requests leave room for another's.
+func TestTooManyOfOneCaller(t *testing.T) {
+	enter, leave := make(chan struct{}), make(chan struct{})
+	to := serve(t, "tcp", "127.0.0.1:0", Config{Requests: 4, Credentials: []Credential{{Name: "a", SHA256: hashed("token-of-a")}}}, map[string]http.Handler{
+		"/wait":  http.HandlerFunc(func(http.ResponseWriter, *http.Request) { enter <- struct{}{}; <-leave }),
+		"/quick": http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
+	})
+	get := func(path, token string) int {
+		code, _ := raw(t, to, "GET "+path+" HTTP/1.1\nHost: "+to.String()+"\nConnection: close\nAuthorization: Bearer "+token+"\n\n")
+		return code
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() { get("/wait", "token-of-a") })
+		<-enter
+	}
+	if got := get("/quick", "token-of-a"); got != 503 {
+		t.Errorf("the fourth of one: %d", got)
+	}
+	if got := get("/quick", token); got != 200 {
+		t.Errorf("the first of another: %d", got)
+	}
+	close(leave)
+	wg.Wait()
+	if got := get("/quick", "token-of-a"); got != 200 {
+		t.Errorf("after them: %d", got)
+	}
+}
+
 func TestShortTokensMakeNoDoor(t *testing.T) {
 	for _, tok := range []string{"", "short"} {
 		if h, err := Handler(Config{Token: tok}, nil); err == nil || h != nil {
