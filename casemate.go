@@ -275,6 +275,24 @@ type Call struct {
 	// stream is 1 or 2. It is then not kept in the result, and not bounded by the
 	// output limit. While it blocks, so does the guest.
 	Output func(stream int, b []byte) error
+
+	// Stream gets what an MCP tool answers, where that is long: see ResultStream.
+	// With a Key it gets nothing.
+	Stream ResultStream
+}
+
+// A ResultStream gets a result of an MCP tool that is longer than 1 MiB while the
+// server writes it; Result.Raw is then nil. It was read as JSON so far, but how
+// the call ends is not known until the outcome is there, which a result that was
+// passed on may not stand without.
+type ResultStream interface {
+	// Write gets the next part of one JSON object. It is over when it returns an
+	// error. While it blocks, so does the server.
+	Write(b []byte) (int, error)
+
+	// End is called when the object is whole; it says whether that says that the
+	// tool failed, or why it is no result.
+	End() (isError bool, err error)
 }
 
 // A Size is that of a terminal, in characters.
@@ -463,6 +481,7 @@ type Result struct {
 	IsError    bool            `json:"isError"`            // the tool ran and failed
 	ExitCode   *int            `json:"exitCode,omitempty"` // of an exec or shell guest; 127: no such program, 124: its time was over
 	Raw        json.RawMessage `json:"-"`                  // of MCP: the whole result as the server wrote it
+	Streamed   bool            `json:"-"`                  // of MCP: it went to Call.Stream, in part at least; Content is what has to be added to it
 }
 
 // Content is one part of a result.

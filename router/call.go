@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ type call struct {
 	seat    *seat
 	args    casemate.Digest
 	out     *casemate.Outcome
+	passed  hash.Hash // of a result that goes to Stream
 
 	unstarted bool // no guest could be had for it, so that nothing of it ran
 	intended  bool // its intent is recorded

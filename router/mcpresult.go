@@ -11,9 +11,10 @@ import (
 
 // answered makes the result of what an MCP server answered: raw, and, of a
 // tool, its parts. Its error is that of a tool that says itself that it
-// failed. note says to the caller, in the result, that the server was started
-// afresh, and why.
-func (k *call) answered(raw json.RawMessage, note string) (*casemate.Result, error) {
+// failed, or of what was passed on and is no result. note says to the caller, in
+// the result, that the server was started afresh, and why; failed is what the
+// request ended with.
+func (k *call) answered(raw json.RawMessage, note string, failed error) (*casemate.Result, error) {
 	if note != "" {
 		note = "[casemate] the server " + k.tool.Run.MCP.Server + " was started afresh, and does not remember what came before: " + note
 	}
@@ -27,7 +28,14 @@ func (k *call) answered(raw json.RawMessage, note string) (*casemate.Result, err
 		if note != "" {
 			res.Content = append(res.Content, said)
 		}
-		return res, nil
+		if res.Streamed = k.passed != nil; !res.Streamed || failed != nil {
+			return res, nil
+		}
+		isError, err := k.Stream.End()
+		if err == nil && isError {
+			err = fail("the tool failed, as its result says")
+		}
+		return res, err
 	case raw[0] != '{':
 		res.Raw = nil
 		return res, fail("its server answered with a result that is no object")

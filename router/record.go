@@ -46,7 +46,9 @@ func (k *call) record(event string, out *casemate.Outcome) (err error) {
 		rc.Label, rc.Enforced, rc.Usage, rc.Changes, rc.Error = out.Label, out.Enforced, out.Usage, out.Changes, out.Error
 		if out.Result != nil {
 			h := sha256.New()
-			if out.Result.Raw != nil {
+			if out.Result.Streamed {
+				h = k.passed
+			} else if out.Result.Raw != nil {
 				h.Write(out.Result.Raw)
 			} else if err := json.NewEncoder(h).Encode(out.Result); err != nil {
 				return err

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -140,7 +141,7 @@ func (k *call) ask(ctx context.Context) error {
 			usage.CPU, usage.Memory = e.Usage.CPU, e.Usage.Memory
 		}
 	}
-	res, failed := k.answered(raw, note)
+	res, failed := k.answered(raw, note, err)
 	if err == nil && failed != nil {
 		err = failed
 	}
@@ -168,6 +169,9 @@ func (k *call) request(ctx context.Context, g *live) (json.RawMessage, error) {
 			return nil, &casemate.Error{Op: "call", Kind: casemate.Invalid, Err: errors.New("_meta: not JSON"), Fix: "pass one JSON object"}
 		}
 		r.Method, r.Params = "tools/call", b
+		if k.Stream != nil && k.Key == "" {
+			r.Part = k.pass
+		}
 	}
 	if k.Method == listing {
 		return g.server.Listing(ctx)
@@ -176,6 +180,19 @@ func (k *call) request(ctx context.Context, g *live) (json.RawMessage, error) {
 		r.Params = json.RawMessage("{}")
 	}
 	return g.server.Call(ctx, r)
+}
+
+// pass passes a part of a long result on. What has passed cannot be taken back:
+// the outcome is recorded behind it, and says what became of the call.
+func (k *call) pass(b []byte) error {
+	if k.passed == nil {
+		k.passed = sha256.New()
+	}
+	k.passed.Write(b)
+	if _, err := k.Stream.Write(b); err != nil {
+		return fmt.Errorf("%w: %w", errCaller, err)
+	}
+	return nil
 }
 
 // join gets the server that serves the call: the one in its seat, or one that
@@ -346,6 +363,8 @@ func (k *call) understand(g *live, err error) error {
 		return err
 	}
 	switch {
+	case errors.Is(err, errCaller):
+		return fail(casemate.Cancelled, "see why the caller's end failed", "%s", quote(err.Error()))
 	case errors.Is(err, upstream.ErrOutput):
 		return fail(casemate.Killed, "ask for less in one call, or raise output in the manifest", "its result was over the output limit of %s", size(k.tool.profile.Output))
 	case errors.Is(err, guest.ErrProtocol):

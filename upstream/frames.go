@@ -25,12 +25,20 @@ func breach(what string) error { return fmt.Errorf("%w: %s", guest.ErrProtocol, 
 
 // frames reads frames; its error says why it stopped.
 func (s *Server) frames(in io.Reader) error {
-	lines := splitter{most: s.most}
+	lines := splitter{most: s.most, pass: s.pass}
+	var reused []byte // for frames that are not kept
 	var stderr splitter
 	stderr.most = maxLine
 	failure := ""
 	for {
-		f, err := guest.ReadFunc(in, func(t guest.Type, n int64) error {
+		var buf []byte
+		if lines.passing != nil {
+			if reused == nil {
+				reused = make([]byte, chunk)
+			}
+			buf = reused
+		}
+		f, err := guest.ReadInto(in, buf, func(t guest.Type, n int64) error {
 			switch {
 			case t == guest.Taken && n != 4, t == guest.Done && n != 4:
 				return breach("a frame is not as long as it must be")

@@ -3,13 +3,17 @@ package upstream
 import "bytes"
 
 // A splitter splits a stream into lines of at most most bytes. Of a longer
-// one it keeps nothing but what its head and sift say.
+// one it keeps nothing but what its head and sift say. One that pass takes, once
+// it is longer than passFrom, is not kept at all.
 type splitter struct {
-	most   int
-	pieces [][]byte // of the line that is being read
-	size   int      // of them
-	long   bool     // the line is longer than most, and pieces are its head
-	sift   sifter
+	pass    func(head [][]byte) *passing // nil: nothing is passed
+	passing *passing
+	asked   bool // pass was asked about this line
+	most    int
+	pieces  [][]byte // of the line that is being read
+	size    int      // of them
+	long    bool     // the line is longer than most, and pieces are its head
+	sift    sifter
 }
 
 // feed calls each with every line that b completes: whole, or, with long,
@@ -25,6 +29,8 @@ func (l *splitter) feed(b []byte, each func(line []byte, long bool, id string)) 
 			b = nil
 		}
 		switch {
+		case l.passing != nil:
+			l.passing.feed(part)
 		case l.long:
 			l.sift.feed(part)
 			l.pieces[0] = append(l.pieces[0], part[:min(len(part), max(0, maxLine-len(l.pieces[0])))]...)
@@ -39,7 +45,19 @@ func (l *splitter) feed(b []byte, each func(line []byte, long bool, id string)) 
 		case len(part) > 0:
 			l.add(part[:len(part):len(part)])
 		}
+		if l.pass != nil && !end && !l.asked && l.size > passFrom && !l.long {
+			l.asked = true
+			if l.passing = l.pass(l.pieces); l.passing != nil {
+				l.pieces, l.size = nil, 0
+			}
+		}
 		if !end {
+			continue
+		}
+		l.asked = false
+		if p := l.passing; p != nil {
+			l.passing = nil
+			p.end()
 			continue
 		}
 		line, long := bytes.Join(l.pieces, nil), l.long

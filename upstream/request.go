@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/casemate/casemate"
 )
@@ -17,6 +18,11 @@ type Request struct {
 	Method string
 	Params json.RawMessage // an object, or nil
 	Client casemate.Client // who made it; nil is nobody who can be asked
+
+	// Part gets a result that is longer than 1 MiB while it comes, and Call then
+	// returns none; nil gets none so. It was read as JSON so far, and may turn out
+	// to be none. It may block; its error is Call's.
+	Part func(b []byte) error
 }
 
 // A pending is a request that waits for its answer.
@@ -25,6 +31,24 @@ type pending struct {
 	client casemate.Client
 	token  json.RawMessage // the caller's own, for progress
 	order  uint64
+
+	part  func([]byte) error // see Request.Part
+	parts chan []byte
+	took  chan struct{}
+	done  chan struct{} // closed when nobody takes any more
+	once  sync.Once
+}
+
+// leave says that nobody takes any more parts.
+func (p *pending) leave() { p.once.Do(func() { close(p.done) }) }
+
+func (p *pending) over() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
 
 type answer struct {
@@ -51,6 +75,9 @@ func (s *Server) Call(ctx context.Context, r Request) (json.RawMessage, error) {
 	params := r.Params
 	for range maxRounds {
 		result, err := s.ask(ctx, r, params)
+		if err == errPassed {
+			return nil, nil
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +119,11 @@ func (s *Server) ask(ctx context.Context, r Request, params json.RawMessage) (js
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p := &pending{answer: make(chan answer, 1), client: r.Client}
+	p := &pending{answer: make(chan answer, 1), client: r.Client, part: r.Part, done: make(chan struct{})}
+	if r.Part != nil {
+		p.parts, p.took = make(chan []byte), make(chan struct{}, 1)
+	}
+	defer p.leave()
 	var caps json.RawMessage // asked for without a lock
 	if r.Method == discover || s.isStateless() {
 		caps = s.capabilities(r.Client)
@@ -122,17 +153,46 @@ func (s *Server) ask(ctx context.Context, r Request, params json.RawMessage) (js
 		m.drop()
 		return nil, err
 	}
-	select {
-	case a := <-p.answer:
+	a, err := s.wait(ctx, p)
+	if err == nil {
 		return a.result, a.err
-	case <-ctx.Done():
 	}
 	s.forget(id)
 	if !m.drop() && r.Method != "initialize" {
+		s.abandon(id)
 		why := "the caller does not wait any more"
 		s.post(request(0, "notifications/cancelled", object([]member{{"requestId", json.RawMessage(strconv.FormatUint(id, 10))}, {"reason", quoted(why)}})))
 	}
-	return nil, ctx.Err()
+	return nil, err
+}
+
+// wait waits for the answer, and takes the parts of one. Its error is why it
+// waits no more.
+func (s *Server) wait(ctx context.Context, p *pending) (answer, error) {
+	for {
+		select {
+		case a := <-p.answer:
+			return a, nil
+		case b := <-p.parts:
+			if err := p.part(b); err != nil {
+				return answer{}, err
+			}
+			p.took <- struct{}{}
+		case <-ctx.Done():
+			return answer{}, ctx.Err()
+		}
+	}
+}
+
+// abandon notes that the server may still answer a request that nobody waits
+// for; where too much is noted, it is taken to be so for ever.
+func (s *Server) abandon(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unanswered) >= maxPending {
+		id = 0
+	}
+	s.unanswered[id] = true
 }
 
 func (s *Server) forget(id uint64) {
@@ -252,6 +312,8 @@ func (s *Server) deliver(id uint64, a answer) bool {
 	delete(s.pending, id)
 	if p != nil {
 		s.junk, s.unasked = 0, 0
+	} else {
+		delete(s.unanswered, id)
 	}
 	s.mu.Unlock()
 	if p != nil {

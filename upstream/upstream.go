@@ -148,23 +148,24 @@ type Server struct {
 
 	listing sync.Mutex // one tools/list at a time
 
-	mu        sync.Mutex
-	window    int // bytes of Stdin that may be sent
-	next      uint64
-	pending   map[uint64]*pending
-	junk      int // bytes without an answer
-	unasked   int // messages without one
-	heard     uint64
-	init      json.RawMessage // as initialize answers
-	stateless bool
-	version   string
-	tools     map[string]*listed
-	order     []json.RawMessage
-	stale     bool // tools are to be listed again
-	state     State
-	listens   map[string]context.CancelFunc // by URI; "" is of the lists
-	asking    int                           // requests of the server in progress
-	asked     map[string]*rate
+	mu         sync.Mutex
+	window     int // bytes of Stdin that may be sent
+	next       uint64
+	pending    map[uint64]*pending
+	unanswered map[uint64]bool // requests that nobody waits for, and the server may answer
+	junk       int             // bytes without an answer
+	unasked    int             // messages without one
+	heard      uint64
+	init       json.RawMessage // as initialize answers
+	stateless  bool
+	version    string
+	tools      map[string]*listed
+	order      []json.RawMessage
+	stale      bool // tools are to be listed again
+	state      State
+	listens    map[string]context.CancelFunc // by URI; "" is of the lists
+	asking     int                           // requests of the server in progress
+	asked      map[string]*rate
 }
 
 // Open opens the guest at the other end of pipe, which has said that it is
@@ -193,7 +194,7 @@ func unopened(o Options, pipe io.ReadWriteCloser) *Server {
 		o: o, pipe: pipe, most: int(max(o.Output, leastMessage)) + overhead,
 		number: rand.Uint32() | 1, // not to be guessed
 		gone:   make(chan struct{}), out: make(chan *outgoing, maxPending), taken: make(chan struct{}, 1),
-		window: guest.Window, pending: map[uint64]*pending{}, listens: map[string]context.CancelFunc{}, asked: map[string]*rate{},
+		window: guest.Window, pending: map[uint64]*pending{}, unanswered: map[uint64]bool{}, listens: map[string]context.CancelFunc{}, asked: map[string]*rate{},
 		log: logger{to: o.Log}, stale: true, patience: maxJunk,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

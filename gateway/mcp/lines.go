@@ -92,6 +92,7 @@ type place struct {
 	batch  *batch // nil outside of a batch
 	at     int
 	origin string // of the request
+	stream *streamed
 }
 
 func newLineConn(in io.Reader, out io.Writer, gone func()) *lineConn {
@@ -212,12 +213,14 @@ func (c *lineConn) take(data []byte) {
 func (c *lineConn) trace(req *jsonrpc.Request, m *message) {
 	from := c.from
 	from.msg = m
-	header := c.origins.begin(&from)
-	req.Extra = &sdk.RequestExtra{Header: http.Header{exchangeHeader: {header}}}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := c.inFlight[req.ID]
-	at.origin = header
+	if at.batch == nil {
+		from.answer = &streamed{conn: c, id: m.id}
+	}
+	at.origin, at.stream = c.origins.begin(&from), from.answer
+	req.Extra = &sdk.RequestExtra{Header: http.Header{exchangeHeader: {at.origin}}}
 	c.inFlight[req.ID] = at
 }
 
@@ -298,6 +301,9 @@ func (c *lineConn) collect(id jsonrpc.ID, answer []byte) []byte {
 	c.origins.end(to.origin)
 	c.writing++
 	b := to.batch
+	if to.stream.begun() {
+		return nil // it was sent
+	}
 	if b == nil {
 		return answer
 	}

@@ -23,6 +23,7 @@ type origin struct {
 	session casemate.SessionID // of the transport; "" where it has none
 	named   string             // by the transport; "" where it named none
 	msg     *message           // nil where it was one of a batch over HTTP
+	answer  *streamed          // nil where the answer cannot be sent in parts
 }
 
 // origins finds requests that are being served.

@@ -37,6 +37,8 @@ func (s *server) callServer(ctx context.Context, req sdk.Request, t *casemate.To
 		return &rawResult{raw: encode(failure(casemate.JSON(err))), modern: modern}, nil
 	case more != nil:
 		return more, nil
+	case from.answer.begun():
+		return &rawResult{raw: json.RawMessage("{}")}, nil // it was sent
 	case o.ServerError != nil:
 		return nil, serverError(o.ServerError)
 	case o.Result == nil || o.Result.Raw == nil:
@@ -206,7 +208,13 @@ func (s *server) hand(ctx context.Context, req sdk.Request, from *origin, server
 	p.told = s.ticks(ctx, req)
 	defer p.told()
 	c.Client = p
+	if from.answer != nil && c.Method == "" {
+		c.Stream = from.answer
+	}
 	o := s.router.Call(ctx, c)
+	if from.answer.begun() {
+		from.answer.finish(o) // before anything waits for what waits for it
+	}
 	if o.Error != nil && o.Error.Kind == casemate.Gone {
 		s.lost(conv, id)
 	}

@@ -106,6 +106,12 @@ func Read(r io.Reader, max int) (Frame, error) {
 // which sees the type and the length of the body, is returned before the body
 // is read.
 func ReadFunc(r io.Reader, allow func(t Type, n int64) error) (Frame, error) {
+	return ReadInto(r, nil, allow)
+}
+
+// ReadInto is ReadFunc for who keeps no body: it is read into buf, where that
+// is long enough.
+func ReadInto(r io.Reader, buf []byte, allow func(t Type, n int64) error) (Frame, error) {
 	var h [header]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
 		return Frame{}, err
@@ -114,6 +120,14 @@ func ReadFunc(r io.Reader, allow func(t Type, n int64) error) (Frame, error) {
 	n := int64(binary.BigEndian.Uint32(h[5:]))
 	if err := allow(f.Type, n); err != nil {
 		return Frame{}, err
+	}
+	if n <= int64(cap(buf)) {
+		f.Body = buf[:n]
+		_, err := io.ReadFull(r, f.Body)
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return f, err
 	}
 	const step = 64 << 10
 	for int64(len(f.Body)) < n {
