@@ -90,9 +90,9 @@
 //
 // A line is at most 16 MiB, a body 8 MiB; 1,024 requests of a stdio client may
 // be without an answer, 64 messages may make a batch (up to 2025-03-26); 1,024
-// MCP sessions over HTTP, each ended after ten minutes without a request; 256
-// parked calls of one caller; 256 notifications that wait for a client that does
-// not read, then more are lost; 65,536 URIs whose server is remembered, 4 MiB of
-// them of one server. Streams cannot be resumed. A Client takes at most 32 MiB
-// for one message.
+// MCP sessions over HTTP, 768 of one caller, each ended after ten minutes
+// without a request; 256 parked calls of one caller; 256 notifications that
+// wait for a client that does not read, then more are lost; 65,536 URIs whose
+// server is remembered, 4 MiB of them of one server. Streams cannot be resumed.
+// A Client takes at most 32 MiB for one message.
 package mcp

@@ -17,6 +17,7 @@ import (
 // Bounds of MCP sessions over HTTP, which cost a goroutine or two each.
 const (
 	maxSessions = 1024
+	maxOfOne    = 768 // of one caller
 	sessionIdle = 10 * time.Minute
 )
 
@@ -101,7 +102,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f = unserved(front.listing(), msgs, batch)
 	}
 	if f == nil {
-		f = h.agree(r.Header, msgs, batch)
+		f = h.agree(gateway.CallerOf(r.Context()), r.Header, msgs, batch)
 	}
 	if f != nil {
 		refuse(w, f, version)
@@ -130,7 +131,7 @@ func (h *handler) mode(new bool) http.Handler {
 
 // agree refuses headers that say other than the body: what stands between a
 // client and us may have decided on the headers.
-func (h *handler) agree(head http.Header, msgs []*message, batch bool) *fault {
+func (h *handler) agree(caller gateway.Caller, head http.Header, msgs []*message, batch bool) *fault {
 	version := head.Get("Mcp-Protocol-Version")
 	for name, values := range head {
 		if ours := strings.HasPrefix(name, "Mcp-") || name == gateway.SessionHeader; ours && len(values) > 1 {
@@ -166,7 +167,7 @@ func (h *handler) agree(head http.Header, msgs []*message, batch bool) *fault {
 		if version != "" && m.wants != "" && version != m.wants {
 			return mismatch(m.id, "Mcp-Protocol-Version is not the version in the body")
 		}
-		if h.full() {
+		if h.full(caller) {
 			return &fault{code: codeBusy, why: "Busy: too many MCP sessions; end some with DELETE", id: m.id}
 		}
 	case version < stateless && m.version == "" && head.Get("Mcp-Session-Id") == "" && m.method != "server/discover":
@@ -179,16 +180,21 @@ func mismatch(id []byte, why string) *fault {
 	return &fault{code: sdk.CodeHeaderMismatch, why: "Header mismatch: " + why, id: id}
 }
 
-func (h *handler) full() bool {
+// full says whether one more session of a caller is too many.
+func (h *handler) full(of gateway.Caller) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n := 0
-	for _, s := range h.fronts {
+	all, own := 0, 0
+	for key, s := range h.fronts {
+		caller, _, _ := strings.Cut(key, "\x00")
 		for range s.sdk.Sessions() {
-			n++
+			all++
+			if caller == string(of) {
+				own++
+			}
 		}
 	}
-	return n >= maxSessions
+	return all >= maxSessions || own >= maxOfOne
 }
 
 // refuse answers with the status that the protocol version asks for.

@@ -562,6 +562,23 @@ func TestForeignSession(t *testing.T) {
 	}
 }
 
+// TestSessionsOfOneCaller: who begins sessions of MCP without end leaves some
+// for another.
+func TestSessionsOfOneCaller(t *testing.T) {
+	r, _ := gatewaytest.New(t)
+	d := serveDoor(t, r, r, gateway.Config{Token: token, Credentials: []gateway.Credential{{Name: "other", SHA256: sha(other)}}}, Options{})
+	n := 0
+	for ; n <= maxSessions && d.post(initialize("2025-11-25")).status == 200; n++ {
+	}
+	if n != maxOfOne {
+		t.Errorf("one caller began %d", n)
+	}
+	d.token = other
+	if a := d.post(initialize("2025-11-25")); a.status != 200 {
+		t.Errorf("another caller: %v", a)
+	}
+}
+
 // TestTamperedState: a call that waits for an answer is its caller's alone,
 // and answered once.
 func TestTamperedState(t *testing.T) {
