@@ -80,7 +80,9 @@ func (d *demo) unwrappable(ctx context.Context) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if exec.CommandContext(ctx, "npm", "ping", "--fetch-retries=0", "--fetch-timeout=10000").Run() != nil {
+	ping := exec.CommandContext(ctx, "npm", "ping", "--fetch-retries=0", "--fetch-timeout=10000")
+	ping.Env = append(os.Environ(), "npm_config_cache="+d.place.path("npm"))
+	if ping.Run() != nil {
 		return "npm ping does not reach its registry"
 	}
 	return ""
