@@ -12,8 +12,9 @@ import (
 
 // header begins a configuration that wrap makes.
 const header = `# Written by casemate wrap: what each MCP server that it has put in a sandbox
-# may touch. What is not written here is not granted. Read it, and change what
-# you like: casemate wrap leaves every entry alone that you have changed.
+# may touch, beside its own program: of a script that python or node runs that
+# is the folder of its project too. Nothing else is granted. Read it, and change
+# what you like: casemate wrap leaves every entry alone that you have changed.
 # The keys are in docs/manifest.md of Casemate.
 version: 1
 tools: []

@@ -64,6 +64,11 @@ func (h *Host) never(p string, program bool) string {
 	return ""
 }
 
+// Withholds says why a folder of programs is not granted for a program that
+// lies in it, absolute and clean: it holds more than programs. "" is that
+// nothing speaks against it.
+func (h *Host) Withholds(folder string) (why string) { return h.never(folder, true) }
+
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 
 func badVariable(name string) string {

@@ -79,6 +79,13 @@ func (a *app) compiled(ctx context.Context, l *loaded, init string, tools []*cas
 	}
 	in := &interpreters{finder: finder{env: os.Getenv}, cache: filepath.Join(l.state, "interpreters.json"), ask: a.question(init, l), prepare: a.preparer(init, l), dir: l.Dir}
 	in.finder.home, _ = os.UserHomeDir()
+	in.own = []string{l.state}
+	if config, err := os.UserConfigDir(); err == nil {
+		if real, err := filepath.EvalSymlinks(config); err == nil {
+			config = real
+		}
+		in.own = append(in.own, filepath.Join(config, "casemate"))
+	}
 	for _, t := range slices.Concat(l.Tools, l.Servers) {
 		for _, m := range t.Security.Filesystem {
 			if m.Access == casemate.Write {

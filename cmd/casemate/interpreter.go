@@ -33,6 +33,7 @@ type interpreters struct {
 	cache    string   // file
 	ask      func(ctx context.Context, language string, i interpreter) (said, error)
 	prepare  func(ctx context.Context, p preparation) (tree string, err error)
+	own      []string            // folders of Casemate's own, which no program brings
 	dir      string              // of the configuration: a server's relative path begins there
 	known    map[string]answered // what command returned
 }
@@ -135,6 +136,12 @@ func (r *interpreters) place(path string) (interpreter, error) {
 			continue
 		}
 		f, err := r.home(p)
+		if err != nil && p != real { // a link that is no virtual environment's is only another name
+			if _, no := os.Lstat(filepath.Join(filepath.Dir(filepath.Dir(p)), "pyvenv.cfg")); missing(no) {
+				i.Path = real
+				continue
+			}
+		}
 		if err != nil {
 			return i, err
 		}

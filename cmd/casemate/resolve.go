@@ -98,6 +98,10 @@ func (r *interpreters) started(ctx context.Context, t *casemate.Tool) (resolved,
 		if len(argv) > 0 && r.elsewhere(t, argv[0]) {
 			return resolved{Argv: argv}, nil
 		}
+		if len(argv) > 0 && strings.Contains(argv[0], "/") && t.Security.Cwd != "" { // as the lock pins it
+			argv = slices.Clone(argv)
+			argv[0] = r.inside(t, argv[0])
+		}
 		return r.command(ctx, argv, r.dir)
 	}
 	var argv []string

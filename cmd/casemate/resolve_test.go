@@ -38,6 +38,15 @@ func TestCommand(t *testing.T) {
 		"home/server.py":                                  "x",
 		"home/script.js":                                  "x",
 		"srv/main.py":                                     "x",
+		"home/.config/server.py":                          "x",
+		"home/.config/package.json":                       "{}",
+		"home/.config/srv/index.js":                       "x",
+		"home/.claude/mcp/server.py":                      "x",
+		"home/Projects/a/server.py":                       "x",
+		"own/server.py":                                   "x",
+		"own/state/key":                                   "x",
+		"own/bin/python3":                                 "-> ../../py/bin/python3.11",
+		"own/bin/node":                                    "ELF",
 		"opt/plain":                                       "ELF",
 		"opt/link":                                        "-> plain",
 		"opt/hello":                                       "#!/bin/sh\necho hello\n",
@@ -83,6 +92,13 @@ func TestCommand(t *testing.T) {
 		"node with a home's file": {"node ROOT/home/script.js", "", "ROOT/node/bin/node ROOT/home/script.js", "ROOT/node ROOT/home/script.js", ""},
 		"python with a file":      {"ROOT/py/bin/python3 -u ROOT/srv/main.py", "", "ROOT/py/bin/python3 -u ROOT/srv/main.py", "ROOT/py ROOT/srv", ""},
 		"with a home's file":      {"ROOT/py/bin/python3 ROOT/home/server.py", "", "ROOT/py/bin/python3 ROOT/home/server.py", "ROOT/py ROOT/home/server.py", ""},
+		"with one of settings":    {"ROOT/py/bin/python3 ROOT/home/.config/server.py", "", "ROOT/py/bin/python3 ROOT/home/.config/server.py", "ROOT/py ROOT/home/.config/server.py", ""},
+		"of an agent's folder":    {"ROOT/py/bin/python3 ROOT/home/.claude/mcp/server.py", "", "ROOT/py/bin/python3 ROOT/home/.claude/mcp/server.py", "ROOT/py ROOT/home/.claude/mcp/server.py", ""},
+		"node's among settings":   {"node ROOT/home/.config/srv/index.js", "", "ROOT/node/bin/node ROOT/home/.config/srv/index.js", "ROOT/node ROOT/home/.config/srv/index.js", ""},
+		"beside Casemate's own":   {"ROOT/py/bin/python3 ROOT/own/server.py", "", "ROOT/py/bin/python3 ROOT/own/server.py", "ROOT/py ROOT/own/server.py", ""},
+		"a link beside them":      {"ROOT/own/bin/python3 -m x", "", "ROOT/py/bin/python3.11 -m x", "ROOT/py", ""},
+		"a program beside them":   {"ROOT/own/bin/node x", "", "", "", "would need the whole of"},
+		"of a project at home":    {"ROOT/py/bin/python3 ROOT/home/Projects/a/server.py", "", "ROOT/py/bin/python3 ROOT/home/Projects/a/server.py", "ROOT/py ROOT/home/Projects/a", ""},
 		"with a relative file":    {"ROOT/py/bin/python3 srv/main.py", "", "ROOT/py/bin/python3 ROOT/srv/main.py", "ROOT/py ROOT/srv", ""},
 		"with a writable file":    {"ROOT/py/bin/python3 ROOT/write/a.py", "", "ROOT/py/bin/python3 ROOT/write/a.py", "ROOT/py", ""},
 		"with no file":            {"ROOT/py/bin/python3 /srv/main.py", "", "ROOT/py/bin/python3 /srv/main.py", "ROOT/py", ""},
@@ -114,7 +130,7 @@ func TestCommand(t *testing.T) {
 			}
 			r := &interpreters{
 				finder:   finder{env: func(k string) string { return map[string]string{"PATH": root + "/" + c.path + ":/usr/bin:/bin"}[k] }, home: root + "/home"},
-				writable: []string{root + "/write"}, cache: filepath.Join(root, "cache.json"),
+				writable: []string{root + "/write"}, own: []string{root + "/own/state"}, cache: filepath.Join(root, "cache.json"),
 				ask: func(_ context.Context, _ string, i interpreter) (said, error) {
 					return said{Version: "1", Paths: i.Folders}, nil
 				},
@@ -244,6 +260,23 @@ func sameMap(t *testing.T, got, want map[string]string) {
 	for k, v := range got {
 		if _, ok := want[k]; !ok {
 			t.Errorf("%s=%q too", k, v)
+		}
+	}
+}
+
+// TestARelativeProgramBeginsInTheWorkingFolder: as its profile has it, and
+// where that states none in the folder of the configuration.
+func TestARelativeProgramBeginsInTheWorkingFolder(t *testing.T) {
+	root := tree(t, map[string]string{"conf/run": "ELF", "proj/run": "ELF"})
+	r := &interpreters{finder: finder{env: func(string) string { return "" }, home: root}, dir: root + "/conf"}
+	for cwd, want := range map[string]string{"": root + "/conf/run", root + "/proj": root + "/proj/run"} {
+		tool := &casemate.Tool{Run: casemate.Run{MCP: &casemate.MCP{Command: []string{"./run", "./run"}}}, Security: casemate.Profile{Cwd: cwd}}
+		got, err := r.started(t.Context(), tool)
+		if err != nil || !slices.Equal(got.Argv, []string{want, "./run"}) {
+			t.Errorf("in %q runs %q, %v; want %s", cwd, got.Argv, err, want)
+		}
+		if tool.Run.MCP.Command[0] != "./run" {
+			t.Error("the tool is another")
 		}
 	}
 }

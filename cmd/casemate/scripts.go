@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/wrap"
 )
 
 // scripted resolves the script at real, which begins with b.
@@ -145,7 +146,7 @@ func (r *interpreters) given(out *resolved, lang string, args []string, dir stri
 		if lang == "node" {
 			folder = r.nodeFolder(p)
 		}
-		if folder == "" || r.wide(folder) || overlapping(r.writable, folder) != "" {
+		if folder == "" || r.private(folder) || overlapping(r.writable, folder) != "" {
 			out.mount(p)
 			return nil
 		}
@@ -158,7 +159,7 @@ func (r *interpreters) given(out *resolved, lang string, args []string, dir stri
 // else package.json; "" where there is none but a user's home.
 func (r *interpreters) nodeFolder(script string) string {
 	for _, name := range []string{"node_modules", "package.json"} {
-		for f := filepath.Dir(script); !r.wide(f); f = filepath.Dir(f) {
+		for f := filepath.Dir(script); !r.private(f); f = filepath.Dir(f) {
 			if _, err := os.Lstat(filepath.Join(f, name)); err == nil {
 				return f
 			}
@@ -167,10 +168,21 @@ func (r *interpreters) nodeFolder(script string) string {
 	return ""
 }
 
-// wide says whether a folder holds more than a program: a home, or a part of
-// the system.
+// private says whether what wrap never grants lies in the folder of a script,
+// such as settings and keys: the script is granted alone.
+func (r *interpreters) private(folder string) bool {
+	home, err := filepath.EvalSymlinks(r.finder.home)
+	if err != nil {
+		return r.wide(folder)
+	}
+	h := wrap.Host{Home: home, Never: r.own}
+	return r.wide(folder) || h.Withholds(folder) != ""
+}
+
+// wide says whether a folder holds more than a program: a home, a part of the
+// system, or files of Casemate's own.
 func (r *interpreters) wide(folder string) bool {
-	if strings.Count(folder, "/") < 2 {
+	if strings.Count(folder, "/") < 2 || overlapping(r.own, folder) != "" {
 		return true
 	}
 	for _, h := range r.homes() {
