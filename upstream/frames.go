@@ -31,6 +31,9 @@ func (s *Server) frames(in io.Reader) error {
 	stderr.most = maxLine
 	failure := ""
 	for {
+		if s.ctx.Err() != nil { // whoever was handed a part may still use it
+			return io.ErrClosedPipe
+		}
 		var buf []byte
 		if lines.passing != nil {
 			if reused == nil {

@@ -1,11 +1,16 @@
 package upstream
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/casemate/casemate/internal/guest"
 )
 
 // TestJSONCaseOfServers: what is taken out of what a server says is gone by any
@@ -120,5 +125,52 @@ func TestListenAfterTheEnd(t *testing.T) {
 	s.listen("x://1", json.RawMessage(`{}`))
 	if n := len(s.listens); n != 0 {
 		t.Errorf("%d goroutines begin behind the end", n)
+	}
+}
+
+// TestPartIsNotOverwritten: what a caller was handed is its own until it took
+// it, though the server is closed meanwhile: a server that could exchange it
+// would write to the client behind every check.
+func TestPartIsNotOverwritten(t *testing.T) {
+	conn, _ := peered(t, func(p *peer, m said) {
+		if polite(p, m) {
+			return
+		}
+		const part = 100
+		frame := func(text string) []byte {
+			return guest.Append(nil, guest.Frame{Type: guest.Stdout, Call: p.number, Body: []byte(text)})
+		}
+		p.frame(guest.Stdout, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"x":"`, m.ID))
+		for range passFrom/part + 1 {
+			p.frame(guest.Stdout, []byte(strings.Repeat("a", part)))
+		}
+		p.conn.Write(append(frame(strings.Repeat("b", part)), frame(strings.Repeat("Z", part))...))
+	})
+	s := unopened(options(), conn)
+	defer s.Close()
+	if err := s.open(t.Context(), bufio.NewReaderSize(conn, 64<<10)); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan []byte)
+	hold := make(chan struct{})
+	over := make(chan error, 1)
+	go func() {
+		_, err := s.Call(t.Context(), Request{Method: "x", Part: func(b []byte) error {
+			if b[0] == 'b' {
+				got <- b
+				<-hold
+			}
+			return nil
+		}})
+		over <- err
+	}()
+	b := <-got
+	s.Close()
+	if bytes.ContainsRune(b, 'Z') {
+		t.Errorf("it became %s", b)
+	}
+	close(hold)
+	if err := <-over; err == nil {
+		t.Error("the call did not fail")
 	}
 }

@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,5 +97,26 @@ func TestOwnersAreBounded(t *testing.T) {
 	s.own(named("other"), []json.RawMessage{[]byte(`{"uri":"other://a"}`)}, "uri", false)
 	if o := s.owner("other://a"); o == nil || o.server != "other" {
 		t.Errorf("the other server's resource is %+v", o)
+	}
+}
+
+// TestJSONCaseOfLongResults: the same of a result that is passed on while it
+// comes.
+func TestJSONCaseOfLongResults(t *testing.T) {
+	for _, raw := range []string{
+		`{"content":[],"inputRequests":{}}`, `{"content":[],"InputRequests":{}}`, `{"content":[],"resulttype":"input_required"}`,
+		`{"content":[],"_Meta":{"casemate/call":"c_forged"}}`, `{"content":[],"ISERROR":false}`, `{"content":[],"Content":[{"type":"text","text":"other"}]}`,
+	} {
+		var out bytes.Buffer
+		s := &streamed{conn: &lineConn{out: &out}, id: json.RawMessage("1")}
+		_, err := s.Write([]byte(raw))
+		if err == nil {
+			t.Errorf("%s passes", raw)
+			err = errors.New("none")
+		}
+		s.finish(&casemate.Outcome{Call: "c_own", Error: casemate.JSON(err), Result: &casemate.Result{Streamed: true}})
+		if got := out.String(); !json.Valid(out.Bytes()) || strings.Contains(got, "forged") || !strings.Contains(got, `"isError":true`) {
+			t.Errorf("%s was sent as %s", raw, got)
+		}
 	}
 }

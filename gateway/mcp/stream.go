@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync/atomic"
 
 	"github.com/casemate/casemate"
@@ -84,8 +85,13 @@ func (s *streamed) print(text ...string) {
 // begin is at the key of a member.
 func (s *streamed) begin(key string) error {
 	s.key, s.sent = key, false
-	if key == "inputRequests" {
+	if strings.EqualFold(key, "inputRequests") {
 		return &casemate.Error{Op: "call", Kind: casemate.ToolFailed, Err: errors.New(wantsInput().Message)}
+	}
+	for _, ours := range [...]string{"_meta", "isError", "resultType", "content"} {
+		if key != ours && strings.EqualFold(key, ours) {
+			return badResult("has a key that differs by case alone from one with a meaning")
+		}
 	}
 	return nil
 }
