@@ -111,7 +111,11 @@ func (c *Config) writeLocks(l Lock) error {
 			}
 		}
 	}
-	err := writeLock(c.LockFile(), beside, 0o644)
+	mode := fs.FileMode(0o644)
+	if len(beside.Wrapped) > 0 { // an argument may be a secret
+		mode = 0o600
+	}
+	err := writeLock(c.LockFile(), beside, mode)
 	if file != "" && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)) {
 		err = writeLock(file, l, 0o600)
 	}

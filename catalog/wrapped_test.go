@@ -37,6 +37,9 @@ func TestANameGivesNothingToAnotherCommand(t *testing.T) {
 	argv := []string{"/usr/bin/../bin/python3", server, "--db=" + db, "--config=" + c.Dir + "/later.json", "./rel.js", c.Dir, "-x", "it's"}
 	wrap(t, c, "a", c.Dir, argv...)
 	c = reload(t, c.Dir)
+	if fi, err := os.Stat(c.LockFile()); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("others may read what was wrapped: %v, %v", fi.Mode(), err)
+	}
 	w, ok := c.Wrapped("a")
 	if !ok || w.Argv[0] != "/usr/bin/python3" || len(w.Files) != 2 || w.Files[server] == "" || w.Files[rel] == "" {
 		t.Fatalf("recorded %+v", w)

@@ -140,6 +140,15 @@ func (f *File) unchanged(name string) bool {
 	return err == nil && bytes.Equal(now, f.Content)
 }
 
+// closeAs has Replace write a file that nobody may read who may not read o:
+// what it gets, such as arguments, may be secret.
+func (f *File) closeAs(o *File) {
+	open := f.stat.Mode & 0o077 &^ o.stat.Mode
+	if f.stat.Mode &^= open; open != 0 || f.acl != nil && o.stat.Mode&0o077 == 0 {
+		f.acl = nil
+	}
+}
+
 // create writes a new file of f's mode, owner and access control list.
 func (f *File) create(name string, content []byte) error {
 	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)

@@ -291,6 +291,7 @@ func sameButFrom(a, b string) bool {
 func (p *Plan) Grant() error {
 	if p.granted {
 		if p.manifest != nil {
+			p.manifest.closeAs(p.file)
 			if err := p.manifest.Replace(p.next.Src); err != nil {
 				return err
 			}

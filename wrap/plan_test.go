@@ -360,3 +360,22 @@ func TestDamagedCopy(t *testing.T) {
 	}
 	p.want("the file", p.content(file), wrapped)
 }
+
+// TestNoOneElseReadsAnArgument: who may not read the client's file may not
+// read what casemate.yaml gets of it.
+func TestNoOneElseReadsAnArgument(t *testing.T) {
+	for client, want := range map[os.FileMode]os.FileMode{0o600: 0o600, 0o640: 0o640, 0o644: 0o644} {
+		p := newPlace(t)
+		file := p.write(".claude.json", `{"mcpServers": {"a": {"command": "a", "args": ["--key", "secret"]}}}`)
+		own := p.write(".config/casemate/casemate.yaml", "version: 1\ntools: []\n")
+		for name, mode := range map[string]os.FileMode{file: client, own: 0o644} {
+			if err := os.Chmod(name, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.wrap(file)
+		if fi, err := os.Stat(own); err != nil || fi.Mode().Perm() != want {
+			t.Errorf("of a file of mode %#o: %#o, %v; want %#o", client, fi.Mode(), err, want)
+		}
+	}
+}
