@@ -38,9 +38,11 @@ const (
 // after "--", the packages.
 const (
 	npmInstall = `set -e
-mkdir -p /tmp/p/tree /tmp/p/meta
+mkdir -p /tmp/p/tree/node_modules /tmp/p/meta
+cd /tmp/p/tree # its own prefix stays: the host's npmrc is there
 "$@" >&2
-cp /tmp/p/tree/package-lock.json /tmp/p/meta/report.json
+cp package-lock.json ../meta/report.json
+cd /
 rm -rf /tmp/npm
 tar -cf /stage/package.tar -C /tmp/p tree meta`
 
@@ -60,7 +62,7 @@ func (p preparation) installer() []string {
 	if p.request.Registry == packages.NPM {
 		script = npmInstall
 		args = []string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--package-lock", "--save", "--omit=dev", "--omit-lockfile-registry-resolved",
-			"--install-links=false", "--loglevel=error", "--cache=/tmp/npm", "--prefix=/tmp/p/tree"}
+			"--install-links=false", "--loglevel=error", "--cache=/tmp/npm"}
 	}
 	out := append([]string{"/bin/sh", "-c", script, "sh"}, p.runtime.Argv...)
 	out = append(append(out, args...), "--")
