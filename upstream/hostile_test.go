@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -173,4 +174,35 @@ func TestPartIsNotOverwritten(t *testing.T) {
 	if err := <-over; err == nil {
 		t.Error("the call did not fail")
 	}
+}
+
+// TestListIsNotWaitedFor: who does not wait any more does not wait for another's
+// reading of the list of tools.
+func TestListIsNotWaitedFor(t *testing.T) {
+	asked := make(chan bool, 1)
+	s, _ := opened(t, options(), func(p *peer, m said) {
+		if m.Method == "tools/list" {
+			asked <- true
+			return // and never answers
+		}
+		polite(p, m)
+	})
+	long, end := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() { first <- s.Check(long, "t", nil) }()
+	<-asked
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	second := make(chan error, 1)
+	go func() { second <- s.Check(gone, "t", nil) }()
+	select {
+	case err := <-second:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it waits for the other")
+	}
+	end()
+	<-first
 }

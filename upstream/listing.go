@@ -112,8 +112,12 @@ func (s *Server) Listing(ctx context.Context) (json.RawMessage, error) {
 // list returns the tools of the server by their names, asking it where they
 // may have changed.
 func (s *Server) list(ctx context.Context) (map[string]*listed, error) {
-	s.listing.Lock()
-	defer s.listing.Unlock()
+	select {
+	case s.listing <- struct{}{}:
+		defer func() { <-s.listing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	s.mu.Lock()
 	stale, tools, init := s.stale, s.tools, s.init
 	s.stale = false // a change while it is read makes it stale again

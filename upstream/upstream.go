@@ -146,7 +146,7 @@ type Server struct {
 	taken chan struct{} // a value when the window opened
 	log   logger
 
-	listing sync.Mutex // one tools/list at a time
+	listing chan struct{} // whoever fills it lists the tools
 
 	mu         sync.Mutex
 	window     int // bytes of Stdin that may be sent
@@ -193,7 +193,7 @@ func unopened(o Options, pipe io.ReadWriteCloser) *Server {
 	s := &Server{
 		o: o, pipe: pipe, most: int(max(o.Output, leastMessage)) + overhead,
 		number: rand.Uint32() | 1, // not to be guessed
-		gone:   make(chan struct{}), out: make(chan *outgoing, maxPending), taken: make(chan struct{}, 1),
+		gone:   make(chan struct{}), listing: make(chan struct{}, 1), out: make(chan *outgoing, maxPending), taken: make(chan struct{}, 1),
 		window: guest.Window, pending: map[uint64]*pending{}, unanswered: map[uint64]bool{}, listens: map[string]context.CancelFunc{}, asked: map[string]*rate{},
 		log: logger{to: o.Log}, stale: true, patience: maxJunk,
 	}
