@@ -133,7 +133,7 @@ func (s *jobs) add(j *job) (*job, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	running, mine := 0, 0
-	var oldest *job // of those that are over
+	var oldest *job // of those that are over, mine first
 	for id, o := range s.all {
 		// What was asked otherwise the router compares, and what never ran it runs.
 		ran := o.running() || httpStatus(o.outcome.Error) == http.StatusOK
@@ -148,7 +148,8 @@ func (s *jobs) add(j *job) (*job, error) {
 			}
 		case time.Since(o.ended) > keptJob:
 			delete(s.all, id)
-		case oldest == nil || o.ended.Before(oldest.ended):
+		case oldest == nil, o.owner == j.owner && oldest.owner != j.owner,
+			(o.owner == j.owner) == (oldest.owner == j.owner) && o.ended.Before(oldest.ended):
 			oldest = o
 		}
 	}

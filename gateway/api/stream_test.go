@@ -372,3 +372,35 @@ func TestTooManyBackgroundCalls(t *testing.T) {
 		t.Errorf("%d are kept", len(j.all))
 	}
 }
+
+// TestOwnIsForgottenFirst: who begins background calls without end makes the API
+// forget its own, and no other caller's.
+func TestOwnIsForgottenFirst(t *testing.T) {
+	s := jobs{all: map[casemate.CallID]*job{}}
+	add := func(owner gateway.Caller) *job {
+		j := &job{id: gateway.NewCall(), owner: owner, over: make(chan struct{})}
+		if _, err := s.add(j); err != nil {
+			t.Fatal(err)
+		}
+		j.outcome, j.ended = &answer{}, time.Now()
+		close(j.over)
+		s.running.Done()
+		return j
+	}
+	theirs := add("other")
+	for range 2 * maxJobs {
+		add("greedy")
+	}
+	if _, err := s.of("other", string(theirs.id)); err != nil {
+		t.Error(err)
+	}
+	if n := len(s.all); n > maxJobs {
+		t.Errorf("%d are kept", n)
+	}
+	for range maxJobs { // of one who has none the oldest goes
+		add(gateway.Caller(gateway.NewCall()))
+	}
+	if n := len(s.all); n > maxJobs {
+		t.Errorf("%d are kept", n)
+	}
+}
