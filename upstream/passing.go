@@ -14,7 +14,7 @@ const passFrom = 1 << 20
 // errPassed is the answer of a request whose result was passed on.
 var errPassed = errors.New("the result was passed on")
 
-var errUnlike = errors.New("the server's answer is not what its beginning was")
+var errUnlike = errors.New("its answer, which was passed on while it came, turned out to be none")
 
 // A passing is a long line that answers a request whose caller takes the result
 // in parts: nothing of it is kept. Only where the request is certain is one

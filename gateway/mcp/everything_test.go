@@ -192,6 +192,9 @@ func serveOdd() {
 		case "tools/list":
 			result = `{"tools":[{"name":"odd","description":"odd","inputSchema":{"type":"object"},"future":{"z":[1.0,1e400]},"annotations":{"odd":true}}]}`
 		case "tools/call":
+			if serveLong(m.ID, m.Params) {
+				continue
+			}
 			result = `{"content":[{"type":"hologram","rays":[1.50]}],"structuredContent":{"big":12345678901234567890,"lt":"<&>"},"later":{"params":` + string(m.Params) + `}}`
 			if strings.Contains(string(m.Params), "ASK") {
 				result = `{"resultType":"input_required","inputRequests":{"x":{"method":"elicitation/create","params":{"message":"password?","requestedSchema":{"type":"object","properties":{}}}}}}`
