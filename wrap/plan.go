@@ -173,11 +173,7 @@ func (p *Plan) wrap(d *Document) error {
 				return err
 			}
 		} else {
-			ids := map[string]bool{}
-			for id := range was.Names {
-				ids[id] = true
-			}
-			p.original = d.Unwrap(ids, was.Added)
+			p.original = d.Unwrap(p.ours(d, was), was.Added)
 			if _, err := d.checked(p.File, p.original); err != nil {
 				return err
 			}

@@ -140,6 +140,22 @@ func TestUndoAfterChange(t *testing.T) {
 	p.want("undone", p.content(file), strings.ReplaceAll(strings.Replace(config, "{\"mcpServers\"", "{\"later\": [1],\n \"mcpServers\"", 1), "~", p.home))
 }
 
+// A server that was renamed or copied after wrap does not keep a name that
+// stands for nothing any more; one that had casemate in front before wrap does.
+func TestUndoAfterRenaming(t *testing.T) {
+	p := newPlace(t)
+	own := `"own": {"command": "casemate", "args": ["run", "--name", "a", "--", "a", "x"]}`
+	file := p.write("c.json", `{"mcpServers": {`+own+`, "a": {"command": "a", "args": ["x"]}, "b": {"command": "b", "args": []}}}`)
+	p.wrap(file)
+	renamed := strings.NewReplacer(`"a": {`, `"a2": {`, `"b": {`, `"b2": {`).Replace(p.content(file))
+	p.write("c.json", renamed)
+	plan := p.undo(file)
+	if !plan.Edited || !result(t, plan, "a2").New || result(t, plan, "own").New {
+		t.Errorf("%+v", plan.Results)
+	}
+	p.want("undone", p.content(file), `{"mcpServers": {`+own+`, "a2": {"command": "a", "args": ["x"]}, "b2": {"command": "b", "args": []}}}`)
+}
+
 // A server that comes later is wrapped too, and undo takes both back, the
 // user's change between them kept.
 func TestWrapAgain(t *testing.T) {

@@ -30,15 +30,12 @@ func (p *Plan) undo(d *Document) error {
 		return &casemate.Error{Op: "wrap", Kind: casemate.Invalid, Err: fmt.Errorf("%s: was not wrapped by this user on this machine, or is unwrapped already", p.File), Fix: "take casemate run --name NAME -- out of its entries by hand"}
 	}
 	var err error
+	ids := p.ours(d, was)
 	if sum(d.src) == was.Wrapped {
 		if p.content, err = p.store.original(was); err != nil {
 			return err
 		}
 	} else {
-		ids := map[string]bool{}
-		for id := range was.Names {
-			ids[id] = true
-		}
 		p.content, p.Edited = d.Unwrap(ids, was.Added), true
 		if _, err := d.checked(p.File, p.content); err != nil {
 			return err
@@ -50,7 +47,7 @@ func (p *Plan) undo(d *Document) error {
 		r := Result{Key: s.Key, Where: s.Where, State: s.State, Name: s.Name, Why: s.Why}
 		if s.State == Wrapped {
 			r.Command = Redact(s.Argv)
-			if _, ok := was.Names[s.ID()]; ok {
+			if ids[s.ID()] {
 				r.State, r.New = Plain, true
 			}
 		}
@@ -81,4 +78,27 @@ func (p *Plan) undo(d *Document) error {
 		return p.user.Check(p.next.Src)
 	}
 	return nil
+}
+
+// ours are the IDs of the servers that wrap put casemate in front of: those
+// of the record, and what is started under one of its names, which the user
+// may have renamed or copied since.
+func (p *Plan) ours(d *Document, was *record) map[string]bool {
+	ids, names, before := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for id, name := range was.Names {
+		ids[id], names[name] = true, true
+	}
+	if src, err := p.store.original(was); err == nil { // where it is damaged, none stood there before
+		if d, err := Read(p.File, src); err == nil {
+			for _, s := range d.Servers {
+				before[s.ID()] = s.State == Wrapped
+			}
+		}
+	}
+	for _, s := range d.Servers {
+		if s.State == Wrapped && names[s.Name] && !before[s.ID()] {
+			ids[s.ID()] = true
+		}
+	}
+	return ids
 }
