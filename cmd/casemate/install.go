@@ -164,7 +164,7 @@ func (a *app) install(ctx context.Context, init string, l *loaded, s *store.Stor
 	err = store.Unpack(to, f)
 	f.Close()
 	if err != nil {
-		return broken(err)
+		return broken(l, err)
 	}
 	got := packages.Package{Prepared: began.UTC().Format(time.RFC3339)}
 	root, err := os.OpenRoot(to)
@@ -177,7 +177,7 @@ func (a *app) install(ctx context.Context, init string, l *loaded, s *store.Stor
 	}
 	tree, err := root.OpenRoot("tree")
 	if err != nil {
-		return broken(err)
+		return broken(l, err)
 	}
 	_, err = p.request.Find(tree.FS()) // a package without the program is not kept
 	tree.Close()
@@ -186,7 +186,7 @@ func (a *app) install(ctx context.Context, init string, l *loaded, s *store.Stor
 	}
 	digest, err := s.Admit(filepath.Join(to, "tree"))
 	if err != nil {
-		return broken(err)
+		return broken(l, err)
 	}
 	got.Digest = casemate.Digest(digest)
 	if have && got.Digest != locked.Digest {
@@ -214,12 +214,13 @@ func (a *app) install(ctx context.Context, init string, l *loaded, s *store.Stor
 	return s.Path(digest), nil
 }
 
-func broken(err error) (string, error) {
-	kind := casemate.Internal
+// broken is an error of the package's, or else of the host's: its disk is full.
+func broken(l *loaded, err error) (string, error) {
+	e := &casemate.Error{Op: "prepare", Kind: casemate.Internal, Err: err, Fix: "make room and rights in " + l.state}
 	if errors.Is(err, store.ErrRefused) {
-		kind = casemate.Denied
+		e.Kind, e.Fix = casemate.Denied, "the package is broken or hostile: name another version of it, or none"
 	}
-	return "", &casemate.Error{Op: "prepare", Kind: kind, Err: err, Fix: "the package is broken or hostile: name another version of it, or none"}
+	return "", e
 }
 
 // runInstaller runs the installer in a sandbox of its own, which writes

@@ -5,14 +5,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/store"
 	"github.com/casemate/casemate/internal/testenv"
 )
@@ -366,5 +369,24 @@ func TestRealServers(t *testing.T) {
 	}
 	if _, err := os.Stat(docs + "/b.txt"); err == nil {
 		t.Error("a file was written")
+	}
+}
+
+// TestWhoseFaultAPackageIs: of a full disk it is not said that the package is
+// hostile.
+func TestWhoseFaultAPackageIs(t *testing.T) {
+	l := &loaded{state: "/the/state"}
+	for _, c := range []struct {
+		err  error
+		kind casemate.Kind
+		fix  string
+	}{
+		{fmt.Errorf("x: %w", syscall.ENOSPC), casemate.Internal, "make room and rights in /the/state"},
+		{fmt.Errorf("%w: x", store.ErrRefused), casemate.Denied, "the package is broken or hostile: name another version of it, or none"},
+	} {
+		_, err := broken(l, c.err)
+		if e, ok := errors.AsType[*casemate.Error](err); !ok || e.Kind != c.kind || e.Fix != c.fix {
+			t.Errorf("%v: %+v", c.err, err)
+		}
 	}
 }
