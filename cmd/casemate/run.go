@@ -65,7 +65,7 @@ func (a *app) shim(ctx context.Context, name string, argv []string) error {
 	ended := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { ended <- a.serveClient(ctx, l.state, hello{shimProtocol, build(), name, argv}) }()
+	go func() { ended <- a.serveClient(ctx, l.state, hello{shimProtocol, build(), name, argv, l.File}) }()
 	select {
 	case err := <-ended:
 		return err

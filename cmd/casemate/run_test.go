@@ -253,6 +253,29 @@ func TestShimAsUser(t *testing.T) {
 	})
 }
 
+// TestAnotherConfigurationServesNoOne: a client whose environment names another
+// configuration, as one of a repository may, serves no client of the user's own
+// by it, and gets no value of theirs.
+func TestAnotherConfigurationServesNoOne(t *testing.T) {
+	w := newWrapping(t, map[string][]string{"one": {"KEY"}})
+	other := filepath.Join(t.TempDir(), "config")
+	if err := os.CopyFS(other, os.DirFS(filepath.Join(w.dir, "config"))); err != nil {
+		t.Fatal(err)
+	}
+	s := w.start("one", "XDG_CONFIG_HOME="+other, "KEY=theirs")
+	all := andBelow(w.shared())
+	out, err := w.shim("one", "KEY=k1").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "has another configuration") {
+		t.Errorf("%v: %s", err, out)
+	}
+	s.leaves()
+	w.gone(all)
+	s = w.start("one", "KEY=k1")
+	all = andBelow(w.shared())
+	s.leaves()
+	w.gone(all)
+}
+
 // TestShimIsKilled: what it had started is gone.
 func TestShimIsKilled(t *testing.T) {
 	w := newWrapping(t, map[string][]string{"one": nil})
@@ -385,10 +408,10 @@ func TestStrangersAreRefused(t *testing.T) {
 		"a frame too long":   {0xff, 0xff, 0xff, 0xff},
 		"no JSON":            append([]byte{0, 0, 0, 4}, "{{{{"...),
 		"a frame cut short":  {0, 0, 1, 0, '{'},
-		"another build":      frame(hello{shimProtocol, "another", "one", server}),
-		"another protocol":   frame(hello{99, "", "one", server}),
+		"another build":      frame(hello{shimProtocol, "another", "one", server, ""}),
+		"another protocol":   frame(hello{99, "", "one", server, ""}),
 		"no command":         frame(map[string]any{"protocol": shimProtocol, "name": "one"}),
-		"too long a command": frame(hello{shimProtocol, "", "one", []string{strings.Repeat("x", maxHello)}}),
+		"too long a command": frame(hello{shimProtocol, "", "one", []string{strings.Repeat("x", maxHello)}, ""}),
 	} {
 		if got := say(b); strings.Contains(got, "ready") || !strings.Contains(got, `"error"`) {
 			t.Errorf("%s: it answers %q", name, got)
@@ -469,7 +492,7 @@ func stranger() int {
 		return 1
 	}
 	c.SetDeadline(time.Now().Add(testWait))
-	writeFrame(c, hello{shimProtocol, build(), "one", nil})
+	writeFrame(c, hello{shimProtocol, build(), "one", nil, ""})
 	io.Copy(os.Stdout, c)
 	return 0
 }
@@ -495,10 +518,13 @@ func impostor() int {
 
 // TestSharedEnv: no secret of the first client's reaches the shared router.
 func TestSharedEnv(t *testing.T) {
-	keep := []string{"PATH=/bin", "HOME=/h", "XDG_RUNTIME_DIR=/r", "HTTPS_PROXY=p", "NODE_EXTRA_CA_CERTS=c", "npm_config_registry=r", "NPM_CONFIG_STRICT_SSL=true", "PIP_INDEX_URL=i"}
+	keep := []string{"HOME=/h", "XDG_RUNTIME_DIR=/r", "HTTPS_PROXY=p", "NODE_EXTRA_CA_CERTS=c", "npm_config_registry=r", "NPM_CONFIG_STRICT_SSL=true", "PIP_INDEX_URL=i", "PATH=/bin"}
 	drop := []string{"ANTHROPIC_API_KEY=k", "npm_config__authToken=t", "npm_config_//r/:_authToken=t", "PIP_PASSWORD=p", "LD_PRELOAD=x", "CASEMATE_CONFIG=c", "KEY=k", "=x"}
-	if got := sharedEnv(slices.Concat(drop, keep)); !slices.Equal(got, keep) {
+	if got := sharedEnv(slices.Concat(drop, keep), ""); !slices.Equal(got, keep) {
 		t.Errorf("%q", got)
+	}
+	if got := sharedEnv([]string{"PATH=/evil"}, "/opt/bin:/bin"); !slices.Equal(got, []string{"PATH=/opt/bin:/bin:/evil"}) {
+		t.Errorf("the client's PATH comes first: %q", got)
 	}
 }
 
@@ -576,7 +602,7 @@ func TestTrimLog(t *testing.T) {
 }
 
 func FuzzHello(f *testing.F) {
-	b, _ := json.Marshal(hello{shimProtocol, build(), "one", []string{"a"}})
+	b, _ := json.Marshal(hello{shimProtocol, build(), "one", []string{"a"}, "/f"})
 	f.Add(b)
 	f.Add([]byte(`{"name":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {

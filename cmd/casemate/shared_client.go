@@ -109,6 +109,10 @@ func (s *shared) prepare(ctx context.Context, c *net.UnixConn, h hello) (map[str
 	if err != nil {
 		return nil, err
 	}
+	if h.File != l.File { // what XDG_CONFIG_HOME of one client names serves no other
+		return nil, &casemate.Error{Op: "run", Kind: casemate.Busy, Err: fmt.Errorf("the shared router that runs has another configuration, %s", l.File),
+			Fix: "close the clients that use it, and see who set their XDG_CONFIG_HOME or HOME; it ends with the last"}
+	}
 	if err := l.may(h.Name, h.Argv); err != nil {
 		return nil, err
 	}

@@ -84,7 +84,11 @@ func (a *app) startShared(ctx context.Context, state string) (*net.UnixConn, err
 	defer r.Close()
 	// It outlives this process and its client: a session of its own, and
 	// nothing of theirs but where the user's folders are.
-	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{"casemate", "shared"}, Env: sharedEnv(os.Environ()), Dir: "/", Stderr: log, ExtraFiles: []*os.File{w},
+	wrapped, err := wrappedPath()
+	if err != nil {
+		return nil, err
+	}
+	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{"casemate", "shared"}, Env: sharedEnv(os.Environ(), wrapped), Dir: "/", Stderr: log, ExtraFiles: []*os.File{w},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	err = cmd.Start()
 	w.Close()
@@ -108,19 +112,54 @@ func (a *app) startShared(ctx context.Context, state string) (*net.UnixConn, err
 
 // sharedEnv is what a shared router has of the environment of the shim that
 // starts it: where programs and folders are, and how registries are reached.
-func sharedEnv(env []string) []string {
+// The PATH that casemate wrap had, if any, comes before that one's: what one
+// client puts on its own, such as a folder of a repository, is not what the
+// servers of others are.
+func sharedEnv(env []string, wrapped string) []string {
 	var out []string
+	path := wrapped
 	for _, kv := range env {
-		if k, _, _ := strings.Cut(kv, "="); sharedVariable(k) {
+		k, v, _ := strings.Cut(kv, "=")
+		switch {
+		case k == "PATH" && path != "":
+			path += ":" + v
+		case k == "PATH":
+			path = v
+		case sharedVariable(k):
 			out = append(out, kv)
 		}
 	}
-	return out
+	return append(out, "PATH="+path)
+}
+
+// pathFile, in the state folder, holds the PATH that casemate wrap last had.
+const pathFile = "path"
+
+// keepPath writes this process's PATH for shared routers to come.
+func keepPath() error {
+	state, err := stateFolder("")
+	if err == nil {
+		err = replaceFile(filepath.Join(state, pathFile), []byte(os.Getenv("PATH")))
+	}
+	return err
+}
+
+// wrappedPath returns what keepPath last wrote; "" where nothing was wrapped.
+func wrappedPath() (string, error) {
+	state, err := stateFolder("")
+	if err != nil {
+		return "", err
+	}
+	b, err := head(filepath.Join(state, pathFile), maxValue)
+	if err != nil && !missing(err) {
+		return "", sharedError(err, "make it readable, or remove it")
+	}
+	return string(b), nil
 }
 
 func sharedVariable(k string) bool {
 	switch k {
-	case "PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR",
+	case "HOME", "USER", "LANG", "TMPDIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR",
 		"PIP_CONFIG_FILE", "UV_INDEX_URL", "UV_DEFAULT_INDEX":
 		return true
 	}

@@ -42,6 +42,7 @@ type hello struct {
 	Build    string   `json:"build"` // shim and shared router are of one build
 	Name     string   `json:"name"`
 	Argv     []string `json:"argv"`
+	File     string   `json:"file"` // the user's configuration, as the shim's environment has it
 }
 
 // values are variables of the shim's environment, those alone that it was
