@@ -64,6 +64,11 @@ func routerMain(c *console) error {
 	if err := confine(); err != nil {
 		return give(&casemate.Error{Op: "confine router", Kind: casemate.Unsupported, Err: err, Fix: "casemate doctor says what this host lacks"})
 	}
+	if len(s.HTTP) == 0 {
+		// The clients of one person wait for one answer at a time: it is there
+		// sooner where no other thread is woken to help.
+		runtime.GOMAXPROCS(1)
+	}
 	srv, err := newServer(s, ctl, c)
 	if err != nil {
 		return give(err)
