@@ -16,6 +16,7 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/gateway/mcp"
+	"github.com/casemate/casemate/internal/store"
 )
 
 // canary is in every victim of the demo: it must reach no planner, no
@@ -98,7 +99,7 @@ func newDemoPlace(without []string) (p *demoPlace, err error) {
 	return p, nil
 }
 
-func (p *demoPlace) remove() error           { return os.RemoveAll(p.dir) }
+func (p *demoPlace) remove() error           { return store.Remove(p.dir) } // packages are read-only
 func (p *demoPlace) path(name string) string { return filepath.Join(p.dir, name) }
 
 // holds returns the content of a file of the place, "" where there is none.

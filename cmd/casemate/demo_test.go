@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/casemate/casemate/internal/store"
 	"github.com/casemate/casemate/internal/testenv"
 )
 
@@ -128,6 +129,27 @@ func TestDemoAsUser(t *testing.T) {
 		}
 		if got := r.named(verdictNA); code != 0 || !slices.Equal(got, na) || len(r.named(verdictBroken)) > 0 || r.Host.Python {
 			t.Errorf("exit status %d, n/a %q, broken %q", code, got, r.named(verdictBroken))
+		}
+	})
+}
+
+// TestDemoLeavesNothing: of an ordinary user's, what is read-only goes too.
+func TestDemoLeavesNothing(t *testing.T) {
+	testenv.AsUser(t, func(t *testing.T) {
+		p := &demoPlace{dir: filepath.Join(t.TempDir(), "demo")}
+		tree := p.path("state/store/tree")
+		if err := os.MkdirAll(tree, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.WriteFile(filepath.Join(tree, "file"), nil, 0o444), os.Chmod(tree, 0o555)); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.remove(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(p.dir); !missing(err) {
+			t.Errorf("it is still there: %v", err)
+			store.Remove(p.dir)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -98,6 +99,13 @@ func (d *demo) wrap(ctx context.Context, config any) (map[string][]string, error
 	file := d.place.path("claude_desktop_config.json")
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		return nil, err
+	}
+	if len(d.degraded) > 0 { // what the user's own configuration has to say then
+		own := d.place.path("config/casemate")
+		host := fmt.Sprintf("version: 1\nhost: {allow_degraded: [%s]}\ntools: []\n", strings.Join(d.degraded, ", "))
+		if err := errors.Join(os.MkdirAll(own, 0o700), os.WriteFile(filepath.Join(own, configName), []byte(host), 0o600)); err != nil {
+			return nil, err
+		}
 	}
 	if out, err := d.place.command(ctx, "wrap", file).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("casemate wrap: %w: %s", err, short(string(out)))
