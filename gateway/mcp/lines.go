@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
@@ -64,6 +65,9 @@ type lineConn struct {
 	origins *origins
 	from    origin // of every request
 
+	direct atomic.Pointer[func(*jsonrpc.Request, *message) bool] // serves what the SDK need not have; nil: nothing
+	calls  sync.WaitGroup                                        // of it
+
 	queue   []jsonrpc.Message // of a batch; Read alone uses it
 	batches bool              // the client speaks a version that has them; Read alone uses it
 
@@ -72,8 +76,9 @@ type lineConn struct {
 
 	mu       sync.Mutex
 	inFlight map[jsonrpc.ID]place
-	writing  int           // answers that left inFlight and are not sent yet
-	idle     chan struct{} // non-nil: closed when nothing is in flight
+	cancels  map[jsonrpc.ID]context.CancelFunc // of what is served directly
+	writing  int                               // answers that left inFlight and are not sent yet
+	idle     chan struct{}                     // non-nil: closed when nothing is in flight
 }
 
 type line struct {
@@ -97,7 +102,7 @@ type place struct {
 
 func newLineConn(in io.Reader, out io.Writer, gone func()) *lineConn {
 	nothing := &listing{caps: &sdk.ServerCapabilities{}}
-	c := &lineConn{serves: func() *listing { return nothing }, origins: newOrigins(context.Background()), from: origin{ctx: context.Background()}, lines: make(chan line), gone: gone, closed: make(chan struct{}), out: out, inFlight: map[jsonrpc.ID]place{}}
+	c := &lineConn{serves: func() *listing { return nothing }, origins: newOrigins(context.Background()), from: origin{ctx: context.Background()}, lines: make(chan line), gone: gone, closed: make(chan struct{}), out: out, inFlight: map[jsonrpc.ID]place{}, cancels: map[jsonrpc.ID]context.CancelFunc{}}
 	go c.readLines(bufio.NewReaderSize(in, 64<<10))
 	return c
 }
@@ -181,7 +186,7 @@ func (c *lineConn) take(data []byte) {
 	var queue []jsonrpc.Message
 	var ids []jsonrpc.ID
 	for i := 0; f == nil && i < len(msgs); i++ {
-		msg, err := jsonrpc.DecodeMessage(msgs[i].raw)
+		msg, err := decoded(msgs[i])
 		if err != nil {
 			f = invalid(msgs[i].id, "%v", err)
 			break
@@ -202,11 +207,14 @@ func (c *lineConn) take(data []byte) {
 		if m.method == "initialize" {
 			c.batches = batches(m.wants)
 		}
-		if req, ok := queue[i].(*jsonrpc.Request); ok && req.IsCall() {
+		req, ok := queue[i].(*jsonrpc.Request)
+		if ok && req.IsCall() {
 			c.trace(req, m)
 		}
+		if direct := c.direct.Load(); !ok || isBatch || !c.cancelled(m) && (direct == nil || !(*direct)(req, m)) {
+			c.queue = append(c.queue, queue[i])
+		}
 	}
-	c.queue = append(c.queue, queue...)
 }
 
 // trace lets the handler of a request find where it comes from.

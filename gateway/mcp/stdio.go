@@ -45,8 +45,14 @@ func ServeStdio(ctx context.Context, in io.Reader, out io.Writer, r gateway.Rout
 	if err != nil {
 		return err
 	}
+	direct := func(req *jsonrpc.Request, m *message) bool { return s.direct(conn, ss, req, m) }
+	conn.direct.Store(&direct)
 	ended := make(chan error, 1)
-	go func() { ended <- ss.Wait() }()
+	go func() {
+		err := ss.Wait()
+		conn.calls.Wait() // nothing is read any more, so that there are no new ones
+		ended <- err
+	}()
 	left := false
 	select {
 	case err = <-ended:
