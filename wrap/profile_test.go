@@ -215,11 +215,20 @@ func TestRedact(t *testing.T) {
 		{"x sk-abc ghp_abc eyJhbGciOi", "x … … …"},
 		{"x 0123456789abcdef0123456789abcdef", "x …"},
 		{"x API_KEY=abc postgres://u:p@[bad", "x API_KEY=… postgres://…"},
+		{"x --header Authorization:~Bearer~abc -H X-Some:abc Cookie:abc", "x --header Authorization: … -H X-Some: … Cookie: …"},
+		{"x --header Referer:~https://u:p@host.test", "x --header Referer: …"},
+		{`x {"api_key":~"abc"} password~=~abc a~b`, "x … … a b"},
+		{"x --pat abc --path abc --client-secret -ABC --auth --verbose", "x --pat … --path abc --client-secret … --auth --verbose"},
+		{"x C:/windows host:80 a:b", ""},
 	} {
 		if c.want == "" {
 			c.want = c.argv
 		}
-		if got := strings.Join(Redact(strings.Fields(c.argv)), " "); got != c.want {
+		argv := strings.Fields(c.argv)
+		for i := range argv { // a blank within one
+			argv[i] = strings.ReplaceAll(argv[i], "~", " ")
+		}
+		if got := strings.Join(Redact(argv), " "); got != c.want {
 			t.Errorf("%s: %s, want %s", c.argv, got, c.want)
 		}
 	}

@@ -10,7 +10,9 @@ import (
 const hiddenText = "…"
 
 var (
-	secretName  = regexp.MustCompile(`(?i)(key|token|secret|passw|pwd|auth|credential|cookie|session|bearer|private|dsn|conn)`)
+	secretName  = regexp.MustCompile(`(?i)(key|token|secret|passw|pwd|auth|credential|cookie|session|bearer|private|dsn|conn)|(^|[-_])pat$`)
+	headerLine  = regexp.MustCompile(`^([A-Za-z0-9_-]+:)\s*.`)
+	option      = regexp.MustCompile(`^--?[a-z][a-z0-9-]*(=|$)`)
 	secretShape = regexp.MustCompile(`^(sk-|pk-|rk-|ghp_|gho_|ghs_|ghu_|github_pat_|glpat-|xox[a-z]-|AKIA|AIza|eyJ|hf_|npm_|pypi-|Bearer )`)
 	longToken   = regexp.MustCompile(`^[A-Za-z0-9+/=_.~-]{24,}$`)
 	digit       = regexp.MustCompile(`[0-9]`)
@@ -24,8 +26,12 @@ func Redact(argv []string) []string {
 	for i, a := range argv {
 		wasOption := strings.HasPrefix(a, "-")
 		switch name, value, joined := strings.Cut(a, "="); {
-		case i > 0 && hide && !wasOption:
+		case i > 0 && hide && !option.MatchString(a):
 			out[i] = hiddenText
+		case i > 0 && headed(argv[i-1], a):
+			out[i] = headerLine.FindStringSubmatch(a)[1] + " " + hiddenText
+		case i > 0 && strings.ContainsAny(a, " \t\n{[\"'") && secretName.MatchString(a):
+			out[i] = hiddenText // of more than one word: such as JSON, or a command
 		case strings.Contains(name, "://"):
 			out[i] = redactURL(a)
 		case i > 0 && joined && (secretName.MatchString(name) || secret(value)):
@@ -40,6 +46,13 @@ func Redact(argv []string) []string {
 		hide = wasOption && !strings.Contains(a, "=") && secretName.MatchString(a)
 	}
 	return out
+}
+
+// headed says whether an element is a header, such as of HTTP, whose value is
+// hidden: by its own name, or the option before it.
+func headed(before, a string) bool {
+	m := headerLine.FindStringSubmatch(a)
+	return m != nil && (before == "-H" || before == "--header" || !strings.Contains(a, "://") && secretName.MatchString(strings.TrimSuffix(m[1], ":")))
 }
 
 // secret says whether a word looks like a token: a known beginning, or long,
