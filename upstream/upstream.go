@@ -28,6 +28,15 @@
 // notifications/tools/list_changed; a server that changes its tools without
 // saying so is found out when it starts the next time.
 //
+// # Long results
+//
+// A result of more than 1 MiB goes to who asks for it in parts (Request.Part)
+// while the server writes it, checked as JSON in UTF-8 as it comes, and is kept
+// nowhere. An answer whose id stands behind its result is passed on so only where
+// it can be to no other request; else, and to everyone else, it goes whole. While
+// its caller does not take it, the server's other callers wait, until the call
+// ends.
+//
 // # Limits
 //
 // A message: the profile's output (at least 4 MiB) and 64 KiB; one that is

@@ -54,6 +54,18 @@
 // progress and logging in its stream. Where a server tells of progress itself,
 // ours ends.
 //
+// # Long results
+//
+// On standard output a tool's result of more than 1 MiB is sent while the server
+// writes it, before 2026-07-28 and outside of batches; over HTTP, and in batches,
+// it is held whole. Its _meta, isError and resultType come last. What goes wrong
+// in the middle (the server dies, or what it writes turns out to be no JSON, the
+// output limit, the time, a record that cannot be kept) cannot take back what was
+// sent: what is open is closed, so that the client has one whole message, whose
+// content ends with why, or whose _meta says so (casemate/notes) where content
+// stands in the middle, and which says isError. Other messages to that client
+// wait until then.
+//
 // # Errors
 //
 // An unknown tool, and what is no call at all, is a JSON-RPC error. Everything
