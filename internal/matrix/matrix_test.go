@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,7 +61,7 @@ func TestServers(t *testing.T) {
 		r := row{name: s.name + " " + version.FindStringSubmatch(s.command)[1], ordinary: "none", danger: "none", split: "–"}
 		t.Run(s.name, func(t *testing.T) {
 			p := newPlace(t, s, built.Casemate)
-			c := p.connect(t, false)
+			c := p.connect(t, ordinary)
 			if s.ordinary.tool != "" {
 				text := c.call(t, s.ordinary.tool, p.fill(s.ordinary.args))
 				if !regexp.MustCompile(s.ordinary.want).MatchString(text) {
@@ -79,9 +80,19 @@ func TestServers(t *testing.T) {
 			}
 			c.close(t)
 			if s.split != nil {
-				c := p.connect(t, true)
+				c := p.connect(t, divided)
 				r.split = p.splits(t, c)
 				c.close(t)
+			}
+			// The control: granted what it goes for, the same call does its harm. No
+			// profile grants the network of the host.
+			if s.danger.tool != "" && !strings.Contains(s.danger.args+s.command, "%PORT%") {
+				c := p.connect(t, granted)
+				text := c.call(t, s.danger.tool, p.fill(s.danger.args))
+				c.close(t)
+				if p.harm(t, text) == "" {
+					t.Errorf("%s would do no harm in any case: %s", s.danger.tool, text)
+				}
 			}
 			if !t.Failed() {
 				rows = append(rows, r)

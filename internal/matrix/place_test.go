@@ -1,7 +1,9 @@
 package matrix
 
 import (
+	"archive/zip"
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -47,6 +49,8 @@ func newPlace(t *testing.T, s server, casemate string) *place {
 	}
 	p.write(t, filepath.Join(p.data, "a.txt"), "alpha\n")
 	p.write(t, filepath.Join(p.outside, "key"), canary+"\n")
+	p.write(t, filepath.Join(p.data, "a.xlsx"), workbook(t, "alpha"))
+	p.write(t, filepath.Join(p.outside, "key.xlsx"), workbook(t, canary))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -82,6 +86,33 @@ func repository(t *testing.T, dir string) {
 	}
 }
 
+// workbook is the least that is one: a sheet "s" with a text in its first cell.
+func workbook(t *testing.T, text string) string {
+	t.Helper()
+	const office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, part := range [][2]string{
+		{"[Content_Types].xml", `<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Default Extension="xml" ContentType="application/xml"/><Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/><Override PartName="/xl/worksheets/sheet1.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>`},
+		{"_rels/.rels", `<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" Type="` + office + `/officeDocument" Target="xl/workbook.xml"/></Relationships>`},
+		{"xl/workbook.xml", `<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="` + office + `"><sheets><sheet name="s" sheetId="1" r:id="r1"/></sheets></workbook>`},
+		{"xl/_rels/workbook.xml.rels", `<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" Type="` + office + `/worksheet" Target="worksheets/sheet1.xml"/></Relationships>`},
+		{"xl/worksheets/sheet1.xml", `<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><dimension ref="A1"/><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>` + text + `</t></is></c></row></sheetData></worksheet>`},
+	} {
+		w, err := z.Create(part[0])
+		if err == nil {
+			_, err = w.Write([]byte(part[1]))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 func (p *place) write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -93,11 +124,20 @@ func (p *place) write(t *testing.T, path, text string) {
 }
 
 func (p *place) fill(s string) string {
-	return strings.NewReplacer("DATA", "/data", "OUTSIDE", p.outside, "KEY", filepath.Join(p.outside, "key"), "PORT", p.port, "HOST", p.data).Replace(s)
+	return strings.NewReplacer("%DATA%", "/data", "%OUTSIDE%", p.outside, "%KEY%", filepath.Join(p.outside, "key"), "%PORT%", p.port).Replace(s)
 }
 
-// configure writes the configuration; split gives one tool DATA to read only.
-func (p *place) configure(t *testing.T, split bool) string {
+// A variant is what a server is granted beside its folder.
+type variant int
+
+const (
+	ordinary variant = iota
+	divided          // one tool has the folder to read only
+	granted          // the folder outside and the client's key too: what is dangerous then does its harm, or the test would show nothing
+)
+
+// configure writes the configuration.
+func (p *place) configure(t *testing.T, v variant) string {
 	t.Helper()
 	s := p.server
 	security := "network: none"
@@ -105,24 +145,31 @@ func (p *place) configure(t *testing.T, split bool) string {
 		security += ", memory: " + s.memory
 	}
 	security += ", timeout: 2m, processes: 128"
-	if s.env != "" {
+	switch {
+	case s.env != "":
 		security += ", env: " + p.fill(s.env)
+	case v == granted:
+		security += ", env: [A_CLIENTS_KEY]"
 	}
 	if s.extra != "" {
 		security += ", " + s.extra
 	}
-	mount := func(access string) string { return "filesystem: [{path: ./data, at: /data, access: " + access + "}]" }
+	more := ""
+	if v == granted {
+		more = fmt.Sprintf(", {path: ./outside, at: %q, access: write}", p.outside)
+	}
+	mount := func(access string) string {
+		return "filesystem: [{path: ./data, at: /data, access: " + access + "}" + more + "]"
+	}
 	mcp := "command: " + p.fill(s.command)
-	name := "casemate.yaml"
-	if split {
-		name = "split.yaml"
+	if v == divided {
 		mcp += fmt.Sprintf(", split: per-tool, tools: {%q: {security: {%s}}}", s.split.reader, mount("read"))
 	}
 	host := ""
 	if os.Geteuid() != 0 {
 		host = "host: {allow_degraded: [memory, cpu]}\n"
 	}
-	path := filepath.Join(p.dir, name)
+	path := filepath.Join(p.dir, "casemate.yaml")
 	p.write(t, path, fmt.Sprintf("version: 1\n%stools:\n  - name: it\n    mcp: {%s}\n    security: {%s, %s}\n", host, mcp, security, mount("write")))
 	return path
 }
@@ -130,11 +177,19 @@ func (p *place) configure(t *testing.T, split bool) string {
 // unharmed checks that a dangerous call did nothing.
 func (p *place) unharmed(t *testing.T, text string) {
 	t.Helper()
+	if harm := p.harm(t, text); harm != "" {
+		t.Errorf("%s: %s", harm, text)
+	}
+}
+
+// harm says what a dangerous call did.
+func (p *place) harm(t *testing.T, text string) string {
+	t.Helper()
 	if strings.Contains(text, canary) {
-		t.Errorf("the key was read: %s", text)
+		return "the key was read"
 	}
 	if n := p.hits.Load(); n > 0 {
-		t.Errorf("a service of the host was reached %d times", n)
+		return fmt.Sprintf("a service of the host was reached %d times", n)
 	}
 	var names []string
 	all, err := os.ReadDir(p.outside)
@@ -144,9 +199,10 @@ func (p *place) unharmed(t *testing.T, text string) {
 	for _, e := range all {
 		names = append(names, e.Name())
 	}
-	if !slices.Equal(names, []string{"key", "repo"}) {
-		t.Errorf("outside its folder there is now %v", names)
+	if !slices.Equal(names, []string{"key", "key.xlsx", "repo"}) {
+		return fmt.Sprintf("outside its folder there is now %v", names)
 	}
+	return ""
 }
 
 // splits shows that the reader cannot write what the writer can.
@@ -175,7 +231,7 @@ type client struct {
 	n   int
 }
 
-func (p *place) connect(t *testing.T, split bool) *client {
+func (p *place) connect(t *testing.T, v variant) *client {
 	t.Helper()
 	cmd := exec.Command(p.casemate, "serve")
 	cmd.Dir = p.dir
@@ -183,7 +239,7 @@ func (p *place) connect(t *testing.T, split bool) *client {
 	if err := os.Mkdir(run, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	cmd.Env = append(os.Environ(), "CASEMATE_CONFIG="+p.configure(t, split), "XDG_STATE_HOME="+filepath.Join(p.dir, "state"), "XDG_RUNTIME_DIR="+run, "A_CLIENTS_KEY="+canary)
+	cmd.Env = append(os.Environ(), "CASEMATE_CONFIG="+p.configure(t, v), "XDG_STATE_HOME="+filepath.Join(p.dir, "state"), "XDG_RUNTIME_DIR="+run, "A_CLIENTS_KEY="+canary)
 	var said strings.Builder
 	cmd.Stderr = &said
 	in, err := cmd.StdinPipe()
