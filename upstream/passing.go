@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"strconv"
 
@@ -154,5 +155,46 @@ func (p *passing) fail(err error) {
 	if !p.to.over() {
 		p.s.deliver(p.number, answer{err: err})
 		p.to.leave()
+	}
+}
+
+// wait waits for the answer, and takes the parts of one. Its error is why it
+// waits no more.
+func (s *Server) wait(ctx context.Context, p *pending) (answer, error) {
+	for {
+		select {
+		case a := <-p.answer:
+			return a, nil
+		case b := <-p.parts:
+			if err := p.part(b); err != nil {
+				return answer{}, err
+			}
+			p.took <- struct{}{}
+		case <-ctx.Done():
+			return answer{}, ctx.Err()
+		}
+	}
+}
+
+// abandon notes that the server may still answer a request that nobody waits
+// for; where too much is noted, it is taken to be so for ever.
+func (s *Server) abandon(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unanswered) >= maxPending {
+		id = 0
+	}
+	s.unanswered[id] = true
+}
+
+// leave says that nobody takes any more parts.
+func (p *pending) leave() { p.once.Do(func() { close(p.done) }) }
+
+func (p *pending) over() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
 	}
 }

@@ -39,18 +39,6 @@ type pending struct {
 	once  sync.Once
 }
 
-// leave says that nobody takes any more parts.
-func (p *pending) leave() { p.once.Do(func() { close(p.done) }) }
-
-func (p *pending) over() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}
-
 type answer struct {
 	result json.RawMessage
 	err    error
@@ -164,35 +152,6 @@ func (s *Server) ask(ctx context.Context, r Request, params json.RawMessage) (js
 		s.post(request(0, "notifications/cancelled", object([]member{{"requestId", json.RawMessage(strconv.FormatUint(id, 10))}, {"reason", quoted(why)}})))
 	}
 	return nil, err
-}
-
-// wait waits for the answer, and takes the parts of one. Its error is why it
-// waits no more.
-func (s *Server) wait(ctx context.Context, p *pending) (answer, error) {
-	for {
-		select {
-		case a := <-p.answer:
-			return a, nil
-		case b := <-p.parts:
-			if err := p.part(b); err != nil {
-				return answer{}, err
-			}
-			p.took <- struct{}{}
-		case <-ctx.Done():
-			return answer{}, ctx.Err()
-		}
-	}
-}
-
-// abandon notes that the server may still answer a request that nobody waits
-// for; where too much is noted, it is taken to be so for ever.
-func (s *Server) abandon(id uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.unanswered) >= maxPending {
-		id = 0
-	}
-	s.unanswered[id] = true
 }
 
 func (s *Server) forget(id uint64) {
