@@ -520,11 +520,13 @@ func impostor() int {
 func TestSharedEnv(t *testing.T) {
 	keep := []string{"HOME=/h", "XDG_RUNTIME_DIR=/r", "HTTPS_PROXY=p", "NODE_EXTRA_CA_CERTS=c", "npm_config_registry=r", "NPM_CONFIG_STRICT_SSL=true", "PIP_INDEX_URL=i", "PATH=/bin"}
 	drop := []string{"ANTHROPIC_API_KEY=k", "npm_config__authToken=t", "npm_config_//r/:_authToken=t", "PIP_PASSWORD=p", "LD_PRELOAD=x", "CASEMATE_CONFIG=c", "KEY=k", "=x"}
-	if got := sharedEnv(slices.Concat(drop, keep), ""); !slices.Equal(got, keep) {
+	if got := sharedEnv(slices.Concat(drop, keep), nil); !slices.Equal(got, keep) {
 		t.Errorf("%q", got)
 	}
-	if got := sharedEnv([]string{"PATH=/evil"}, "/opt/bin:/bin"); !slices.Equal(got, []string{"PATH=/opt/bin:/bin:/evil"}) {
-		t.Errorf("the client's PATH comes first: %q", got)
+	wrapped := []string{"PATH=/opt/bin:/bin", "npm_config_registry=r", "KEY=k"}
+	client := []string{"HOME=/h", "PATH=/evil", "npm_config_registry=evil", "HTTPS_PROXY=evil"}
+	if got := sharedEnv(client, wrapped); !slices.Equal(got, []string{"npm_config_registry=r", "HOME=/h", "PATH=/opt/bin:/bin:/evil"}) {
+		t.Errorf("a client's settings are those of others: %q", got)
 	}
 }
 

@@ -84,7 +84,7 @@ func (a *app) startShared(ctx context.Context, state string) (*net.UnixConn, err
 	defer r.Close()
 	// It outlives this process and its client: a session of its own, and
 	// nothing of theirs but where the user's folders are.
-	wrapped, err := wrappedPath()
+	wrapped, err := wrappedSettings()
 	if err != nil {
 		return nil, err
 	}
@@ -110,67 +110,86 @@ func (a *app) startShared(ctx context.Context, state string) (*net.UnixConn, err
 	return nil, sharedError(fmt.Errorf("it did not start: %s", strings.TrimSpace(string(said))), "see "+filepath.Join(state, sharedLog))
 }
 
-// sharedEnv is what a shared router has of the environment of the shim that
-// starts it: where programs and folders are, and how registries are reached.
-// The PATH that casemate wrap had, if any, comes before that one's: what one
-// client puts on its own, such as a folder of a repository, is not what the
-// servers of others are.
-func sharedEnv(env []string, wrapped string) []string {
-	var out []string
-	path := wrapped
-	for _, kv := range env {
-		k, v, _ := strings.Cut(kv, "=")
-		switch {
-		case k == "PATH" && path != "":
-			path += ":" + v
-		case k == "PATH":
-			path = v
-		case sharedVariable(k):
+// sharedEnv is what a shared router has: of the shim that starts it, where the
+// user's folders are; of the casemate wrap that was last, where programs are
+// looked for and how registries are reached. What one client is told of these,
+// by a repository perhaps, is not what the servers of others are. Only PATH is
+// looked at in the client's too, after the other.
+func sharedEnv(env, wrapped []string) []string {
+	var out, path []string
+	for _, kv := range wrapped {
+		if p, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = append(path, p)
+		} else if setting(kv) {
 			out = append(out, kv)
 		}
 	}
-	return append(out, "PATH="+path)
-}
-
-// pathFile, in the state folder, holds the PATH that casemate wrap last had.
-const pathFile = "path"
-
-// keepPath writes this process's PATH for shared routers to come.
-func keepPath() error {
-	state, err := stateFolder("")
-	if err == nil {
-		err = replaceFile(filepath.Join(state, pathFile), []byte(os.Getenv("PATH")))
+	for _, kv := range env {
+		k, v, _ := strings.Cut(kv, "=")
+		switch {
+		case k == "PATH":
+			path = append(path, v)
+		case slices.Contains(folders, k), len(wrapped) == 0 && setting(kv):
+			out = append(out, kv)
+		}
 	}
-	return err
+	return append(out, "PATH="+strings.Join(path, ":"))
 }
 
-// wrappedPath returns what keepPath last wrote; "" where nothing was wrapped.
-func wrappedPath() (string, error) {
+// settingsFile, in the state folder, holds the settings that casemate wrap last
+// had: each KEY=VALUE, ended by a zero byte. Only its user may read it, for a
+// proxy's address may hold a password.
+const settingsFile = "environment"
+
+// keepSettings writes this process's settings for shared routers to come.
+func keepSettings() error {
 	state, err := stateFolder("")
 	if err != nil {
-		return "", err
+		return err
 	}
-	b, err := head(filepath.Join(state, pathFile), maxValue)
-	if err != nil && !missing(err) {
-		return "", sharedError(err, "make it readable, or remove it")
+	var b []byte
+	for _, kv := range os.Environ() {
+		if setting(kv) || strings.HasPrefix(kv, "PATH=") {
+			b = append(append(b, kv...), 0)
+		}
 	}
-	return string(b), nil
+	return replaceFile(filepath.Join(state, settingsFile), b)
 }
 
-func sharedVariable(k string) bool {
+// wrappedSettings returns what keepSettings last wrote; nothing where nothing
+// was wrapped.
+func wrappedSettings() ([]string, error) {
+	state, err := stateFolder("")
+	if err != nil {
+		return nil, err
+	}
+	b, err := head(filepath.Join(state, settingsFile), maxValue)
+	if err != nil && !missing(err) {
+		return nil, sharedError(err, "make it readable, or remove it and wrap again")
+	}
+	return slices.DeleteFunc(strings.Split(string(b), "\x00"), func(kv string) bool { return kv == "" }), nil
+}
+
+// folders are the variables that say where the user's folders are, and how text
+// is written.
+var folders = []string{"HOME", "USER", "LANG", "TMPDIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"}
+
+// setting says whether a variable tells how a registry is reached; none of them
+// is a token.
+func setting(kv string) bool {
+	k, _, _ := strings.Cut(kv, "=")
 	switch k {
-	case "HOME", "USER", "LANG", "TMPDIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR",
-		"PIP_CONFIG_FILE", "UV_INDEX_URL", "UV_DEFAULT_INDEX":
+	case "PIP_CONFIG_FILE", "UV_INDEX_URL", "UV_DEFAULT_INDEX":
 		return true
 	}
 	if slices.Contains(certificates, k) || slices.Contains(proxies, k) {
 		return true
 	}
-	setting := strings.ReplaceAll(strings.ToLower(k), "_", "-")
-	if npm, ok := strings.CutPrefix(setting, "npm-config-"); ok {
-		return npm == "userconfig" || npmKeys.MatchString(npm) // never a token
+	name := strings.ReplaceAll(strings.ToLower(k), "_", "-")
+	if npm, ok := strings.CutPrefix(name, "npm-config-"); ok {
+		return npm == "userconfig" || npmKeys.MatchString(npm)
 	}
-	pip, ok := strings.CutPrefix(setting, "pip-")
+	pip, ok := strings.CutPrefix(name, "pip-")
 	return ok && slices.Contains(pipKeys, pip)
 }
 

@@ -149,7 +149,7 @@ func (a *app) wrap(ctx context.Context, file string, prepare bool) error {
 	if err := a.recordWrapped(p); err != nil {
 		return err
 	}
-	if err := keepPath(); err != nil {
+	if err := keepSettings(); err != nil {
 		return &casemate.Error{Op: "wrap", Kind: casemate.Internal, Err: err, Fix: "make room in, and writable, the state folder"}
 	}
 	if err := p.Apply(); err != nil {

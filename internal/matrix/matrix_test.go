@@ -86,7 +86,7 @@ func TestServers(t *testing.T) {
 			}
 			// The control: granted what it goes for, the same call does its harm. No
 			// profile grants the network of the host.
-			if s.danger.tool != "" && !strings.Contains(s.danger.args+s.command, "%PORT%") {
+			if s.danger.tool != "" && !strings.Contains(fmt.Sprint(s.danger.args, s.command, s.files), "%PORT%") {
 				c := p.connect(t, granted)
 				text := c.call(t, s.danger.tool, p.fill(s.danger.args))
 				c.close(t)
