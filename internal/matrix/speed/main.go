@@ -41,17 +41,17 @@ func measure() error {
 	flag.Parse()
 
 	p, err := newPlace(*bin)
+	defer p.close()
 	if err != nil {
 		return err
 	}
-	defer p.close()
 	all, left := p.ways(*proxies, *only)
 	if *other != "" {
 		o, err := newPlace(*other)
+		defer o.close()
 		if err != nil {
 			return err
 		}
-		defer o.close()
 		more, without := o.ways("", *only)
 		for _, w := range more[1:] {
 			w.name += " (other)"

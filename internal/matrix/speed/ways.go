@@ -22,10 +22,10 @@ type place struct {
 
 func newPlace(bin string) (*place, error) {
 	dir, err := os.MkdirTemp("", "casemate-speed-")
-	if err != nil {
-		return nil, err
-	}
 	p := &place{dir: dir}
+	if err != nil {
+		return p, err
+	}
 	dir, err = filepath.EvalSymlinks(dir)
 	if err != nil {
 		return p, err
@@ -43,7 +43,11 @@ func newPlace(bin string) (*place, error) {
 	return p, err
 }
 
-func (p *place) close() { os.RemoveAll(p.dir) }
+func (p *place) close() {
+	if p.dir != "" {
+		os.RemoveAll(p.dir)
+	}
+}
 
 func (p *place) server(args ...string) []string {
 	return append([]string{filepath.Join(p.dir, "server", filepath.Base(self())), "server"}, args...)
