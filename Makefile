@@ -32,7 +32,7 @@ demo: build ## an honest and a hijacked planner against real tools
 .PHONY: needs
 needs: ## install what the tests need (as root), or say what is missing
 	.ci/needs
-	gateway/mcp/testdata/clients.sh .cache/clients
+	internal/matrix/testdata/clients.sh .cache/clients inspector mcp1 mcp2 langchain typescript
 
 .PHONY: test
 test: needs build ## vet, and every test

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// clients returns the folder of the real clients that testdata/clients.sh
-// prepares. Only a person's own machine may lack them.
+// clients returns the folder of the real clients that make needs prepares by
+// internal/matrix/testdata/clients.sh. Only a person's own machine may lack them.
 func clients(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv("CASEMATE_CLIENTS")
@@ -26,9 +26,9 @@ func clients(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"node", "python1", "python2"} {
+	for _, name := range []string{"inspector", "mcp1", "mcp2"} {
 		if _, err := os.Stat(filepath.Join(dir, name, ".version")); err != nil {
-			const how = "real MCP clients are not prepared: run gateway/mcp/testdata/clients.sh .cache/clients (make needs does)"
+			const how = "real MCP clients are not prepared: make needs prepares them"
 			if os.Getenv("CI") == "true" || os.Getenv("CASEMATE_CLIENTS") != "" {
 				t.Fatalf("%v: %s", err, how)
 			}
@@ -129,7 +129,7 @@ func TestRealClients(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, name, args...)
-		cmd.Env = append(env, "PATH="+filepath.Join(dir, "node", "node_modules", ".bin")+":"+os.Getenv("PATH"))
+		cmd.Env = append(env, "PATH="+filepath.Join(dir, "inspector", "node_modules", ".bin")+":"+os.Getenv("PATH"))
 		var diag bytes.Buffer
 		cmd.Stderr = &diag
 		out, err := cmd.Output()
@@ -144,7 +144,7 @@ func TestRealClients(t *testing.T) {
 			target = []string{url, token}
 		}
 		for _, c := range []struct{ venv, mode, version string }{
-			{"python1", "legacy", "2025-11-25"}, {"python2", "legacy", "2025-11-25"}, {"python2", "auto", "2026-07-28"}, {"python2", "2026-07-28", "2026-07-28"},
+			{"mcp1", "legacy", "2025-11-25"}, {"mcp2", "legacy", "2025-11-25"}, {"mcp2", "auto", "2026-07-28"}, {"mcp2", "2026-07-28", "2026-07-28"},
 		} {
 			t.Run(transport+"/"+c.venv+"-"+c.mode, func(t *testing.T) {
 				got := run(t, filepath.Join(dir, c.venv, "bin", "python"), append([]string{filepath.Join("testdata", "client.py"), c.mode}, target...)...)
@@ -167,7 +167,7 @@ func TestRealClients(t *testing.T) {
 					}
 					base = append(base, target...)
 				}
-				out := run(t, filepath.Join(dir, "node", "node_modules", ".bin", "mcp-inspector"), append(base, args...)...)
+				out := run(t, filepath.Join(dir, "inspector", "node_modules", ".bin", "mcp-inspector"), append(base, args...)...)
 				var m map[string]any
 				if err := json.Unmarshal(out, &m); err != nil {
 					t.Fatalf("%v: %s", err, out)

@@ -87,7 +87,7 @@ func programs() []program {
 func TestClients(t *testing.T) {
 	testenv.Require(t, "registry", registry())
 	built := testenv.Binaries(t)
-	dest := cache(t, "matrix-clients")
+	dest := cache(t, "clients")
 	var rows []row
 	for _, p := range programs() {
 		if !p.always && !all() {

