@@ -185,7 +185,17 @@ func withToken(t *testing.T, target string) string {
 		}
 		r.Out.Header.Set("Authorization", "Bearer "+token)
 	}}
-	srv := &http.Server{Handler: proxy}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// All of it first: an answer that begins before the proxy has seen the end of
+		// the body closes that, and with it the connection that the answer comes by.
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		proxy.ServeHTTP(w, r)
+	})}
 	done := make(chan struct{})
 	go func() { defer close(done); srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close(); <-done })
