@@ -19,9 +19,7 @@ import (
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/catalog"
 	"github.com/casemate/casemate/catalog/packages"
-	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/internal/store"
-	"github.com/casemate/casemate/pool"
 	"github.com/casemate/casemate/sandbox/process"
 )
 
@@ -246,24 +244,8 @@ func (a *app) runInstaller(ctx context.Context, init string, l *loaded, p prepar
 	}
 	g.Env = p.runtime.environ(g.Env)
 	g.HostNetwork = true
-	h, err := startHost(hostOptions{
-		init: init, console: a.console,
-		compiled: &compiled{
-			plan: plan.Plan{
-				Host:   plan.Host{Records: filepath.Join(l.state, "prepared.jsonl"), Store: filepath.Join(l.state, "store"), AllowDegraded: l.Host.AllowDegraded},
-				Guests: []plan.Guest{g},
-			},
-			serves: reloadBody{Tools: []*casemate.Tool{t}},
-			output: t.Security.Output,
-		},
-		settings: settings{Pool: pool.Limits{Max: -1}},
-	})
+	o, err := a.alone(ctx, init, l, t, g, "prepared.jsonl")
 	if err != nil {
-		return err
-	}
-	defer h.kill()
-	var o casemate.Outcome
-	if err := h.ctl.do(ctx, opCall, callBody{Tool: t.Name, Arguments: []byte("{}")}, &o); err != nil {
 		return err
 	}
 	if o.Error == nil && (o.Result == nil || !o.Result.IsError) {

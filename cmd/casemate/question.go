@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/casemate/casemate"
-	"github.com/casemate/casemate/internal/plan"
-	"github.com/casemate/casemate/pool"
 	"github.com/casemate/casemate/sandbox/process"
 )
 
@@ -31,24 +28,8 @@ func (a *app) question(init string, l *loaded) func(context.Context, string, int
 		if err != nil {
 			return said{}, err
 		}
-		h, err := startHost(hostOptions{
-			init: init, console: a.console,
-			compiled: &compiled{
-				plan: plan.Plan{
-					Host:   plan.Host{Records: filepath.Join(l.state, "questions.jsonl"), Store: filepath.Join(l.state, "store"), AllowDegraded: l.Host.AllowDegraded},
-					Guests: []plan.Guest{g},
-				},
-				serves: reloadBody{Tools: []*casemate.Tool{t}},
-				output: t.Security.Output,
-			},
-			settings: settings{Pool: pool.Limits{Max: -1}},
-		})
+		o, err := a.alone(ctx, init, l, t, g, "questions.jsonl")
 		if err != nil {
-			return said{}, err
-		}
-		defer h.kill()
-		var o casemate.Outcome
-		if err := h.ctl.do(ctx, opCall, callBody{t.Name, []byte("{}")}, &o); err != nil {
 			return said{}, err
 		}
 		text := ""

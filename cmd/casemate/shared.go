@@ -234,7 +234,7 @@ func (s *shared) accept(ctx context.Context) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // no descriptor is left, for now
+		if err != nil { // no descriptor is free: one is when a shim leaves
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
