@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"os"
 	"time"
 )
 
@@ -35,6 +36,14 @@ type Tool struct {
 	Run         Run             `json:"run"`
 	Security    Profile         `json:"security"`
 	Roles       map[string]Role `json:"roles,omitempty"` // flow.args of the manifest
+	Pool        Parking         `json:"pool,omitzero"`
+}
+
+// Parking bounds the parked sandboxes of one tool. It is no authority: the
+// host's own bounds come first.
+type Parking struct {
+	Min int `json:"min,omitempty"` // kept even if nobody calls
+	Max int `json:"max,omitempty"` // 0: as many as the demand asks for
 }
 
 // A Role says what an argument is to its tool.
@@ -101,6 +110,7 @@ type Exec struct {
 type Script struct {
 	Interpreter string   `json:"interpreter,omitempty"` // absolute path; empty is the first python3 or node on PATH
 	Preload     []string `json:"preload,omitempty"`     // modules to import before the call
+	NoFork      bool     `json:"no_fork,omitempty"`     // every sandbox starts an interpreter of its own, which shares no memory layout with others
 }
 
 // MCP is one tool of a Model Context Protocol server that runs in a sandbox
@@ -400,6 +410,27 @@ type Sandbox interface {
 // What is never committed never happened.
 type Committer interface {
 	Commit(context.Context, CallID) ([]Change, error)
+}
+
+// A Narrower is a Sandbox that can be given less than it was started with, once,
+// before it has had a call: lower limits, fewer mounts. A grant that asks for
+// more is refused. It blocks until the narrower walls are on; after an error the
+// sandbox is to be closed.
+type Narrower interface {
+	Narrow(context.Context, Grant) error
+}
+
+// A Freezer is a Sandbox whose processes can be made to stand still while it
+// is parked. Both block until they do, or go on.
+type Freezer interface {
+	Freeze(context.Context) error
+	Thaw(context.Context) error
+}
+
+// A Donor is a Sandbox that takes inputs before its call: the file appears,
+// read-only, as /in/NAME, and is not copied where the backend can help it.
+type Donor interface {
+	Donate(ctx context.Context, name string, f *os.File) error
 }
 
 // A Change is one thing that a call did, or tried to do, to a write grant.

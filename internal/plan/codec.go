@@ -34,6 +34,7 @@ func (g *Guest) encode(w *codec.Writer) {
 	w.Bool(g.Loopback)
 	w.Bool(g.HostNetwork)
 	w.Bool(g.Session)
+	w.Bool(g.Fork)
 	for _, n := range []int64{g.MilliCPU, g.Memory, g.Disk, g.Processes, g.Output, g.Timeout} {
 		w.Int(n)
 	}
@@ -71,6 +72,7 @@ func decodeGuest(r *codec.Reader) (g Guest) {
 	g.Loopback = r.Bool()
 	g.HostNetwork = r.Bool()
 	g.Session = r.Bool()
+	g.Fork = r.Bool()
 	for _, n := range []*int64{&g.MilliCPU, &g.Memory, &g.Disk, &g.Processes, &g.Output, &g.Timeout} {
 		*n = r.Int()
 	}

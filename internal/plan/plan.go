@@ -47,6 +47,7 @@ type Guest struct {
 	Output       int64
 	Timeout      int64 // nanoseconds
 	Session      bool  // serves a session: commits do not end it
+	Fork         bool  // of python: its sandboxes are forked from one template
 }
 
 // An Arg is one element of an argv template: literal text, or the name of
