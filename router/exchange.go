@@ -1,7 +1,6 @@
 package router
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -9,157 +8,22 @@ import (
 	"io"
 	"math/rand/v2"
 	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/guest"
-	"github.com/casemate/casemate/upstream"
 )
 
 // The bounds of what a guest sends, besides its output limit.
 const (
-	maxEmpty   = 4096             // frames without a byte: they are free of the output limit
-	maxFiles   = 256              // in one reply
-	maxNames   = 1 << 10          // bytes of a file's name and type
-	startTime  = 30 * time.Second // until a guest waits
-	mourning   = time.Second      // to learn how a guest ended
+	maxEmpty   = 4096    // frames without a byte: they are free of the output limit
+	maxFiles   = 256     // in one reply
+	maxNames   = 1 << 10 // bytes of a file's name and type
 	commitTime = 30 * time.Second
 )
 
-// A live is one guest and its sandbox, from claim to end.
-type live struct {
-	r     *Router // where it is counted; nil while it is parked
-	tool  *tool
-	key   casemate.Digest // tool.guest, or a variant of it
-	sb    casemate.Sandbox
-	pipe  io.ReadWriteCloser
-	in    *bufio.Reader
-	label casemate.Label // of all that it received
-	once  sync.Once
-
-	server *upstream.Server // of a tool of MCP, else nil
-	users  int              // calls that it serves; who has its seat guards it
-	commit sync.Mutex       // one at a time
-
-	writing sync.Mutex // of the pipe, where there is no server
-}
-
-// start starts one sandbox of t, and returns it when its guest has said that
-// it is ready, in the version of the protocol that we speak.
-func start(ctx context.Context, t *tool, key casemate.Digest) (sb casemate.Sandbox, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, startTime, &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Timeout, Err: fmt.Errorf("its guest was not ready after %s", startTime), Fix: "see what the tool imports and does when it starts"})
-	defer cancel()
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the backend failed: %v", p)
-		}
-		if err == nil {
-			return
-		}
-		if sb != nil {
-			sb.Close()
-			sb = nil
-		}
-		switch _, typed := errors.AsType[*casemate.Error](err); {
-		case ctx.Err() != nil:
-			err = cancelled(ctx, t.Name)
-		case !typed:
-			err = &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Internal, Err: err, Fix: "run casemate doctor"}
-		}
-	}()
-	if sb, err = t.backend.Start(ctx, spec(t, key)); err != nil {
-		return sb, err
-	}
-	ready := make(chan error, 1)
-	go func() { ready <- readReady(sb.Guest()) }()
-	select {
-	case err = <-ready:
-	case <-ctx.Done():
-		sb.Close()
-		sb.Guest().Close()
-		<-ready
-		err = ctx.Err()
-	}
-	if err != nil {
-		err = fmt.Errorf("its guest did not say that it is ready: %w", err)
-		if !errors.Is(err, guest.ErrProtocol) {
-			err = fmt.Errorf("%w%s", err, lastWords(sb))
-		} else {
-			err = &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.ToolFailed, Err: err, Fix: "see what the tool's interpreter and modules do when they start"}
-		}
-	}
-	return sb, err
-}
-
-func lastWords(sb casemate.Sandbox) string {
-	ctx, cancel := context.WithTimeout(context.Background(), mourning)
-	defer cancel()
-	if e, err := sb.Wait(ctx); err == nil {
-		return " (" + ended(e) + ")"
-	}
-	return ""
-}
-
-func readReady(r io.Reader) error {
-	f, err := guest.Read(r, 64<<10)
-	if err != nil {
-		return err
-	}
-	if f.Type == guest.Failure && f.Call == 0 {
-		return breach("it did not start: " + strings.ToValidUTF8(string(f.Body[:min(len(f.Body), 2048)]), "\uFFFD"))
-	}
-	ps, err := guest.ParsePairs(f.Body)
-	if err != nil || f.Type != guest.Ready || f.Call != 0 {
-		return breach("its first frame is not Ready")
-	}
-	if v, _ := guest.Get(ps, "version"); v != strconv.Itoa(guest.Version) {
-		return breach("it speaks version " + quote(v) + ", not " + strconv.Itoa(guest.Version))
-	}
-	return nil
-}
-
 func breach(what string) error { return fmt.Errorf("%w: %s", guest.ErrProtocol, what) }
-
-// claim takes a guest that has served nothing; key is the tool's guest, or a
-// variant of it, of which none is parked.
-func (r *Router) claim(ctx context.Context, t *tool, key casemate.Digest) (g *live, warm bool, err error) {
-	var sb casemate.Sandbox
-	if key == t.guest && t.parkable() {
-		sb, warm, err = r.pool.Claim(ctx, t.digest, t.Tool)
-	} else {
-		sb, err = start(ctx, t, key)
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	return r.own(t, key, sb), warm, nil
-}
-
-func (r *Router) own(t *tool, key casemate.Digest, sb casemate.Sandbox) *live {
-	g := &live{r: r, tool: t, key: key, sb: sb, pipe: sb.Guest()}
-	g.in = bufio.NewReaderSize(g.pipe, 32<<10)
-	r.mu.Lock()
-	r.live[g] = struct{}{}
-	r.mu.Unlock()
-	return g
-}
-
-// close ends the sandbox and returns when nothing of it is left.
-func (g *live) close() {
-	g.once.Do(func() {
-		g.sb.Close()
-		g.pipe.Close()
-		if g.server != nil {
-			g.server.Close()
-		}
-		g.r.mu.Lock()
-		delete(g.r.live, g)
-		g.r.mu.Unlock()
-	})
-}
 
 // A reply is what a guest sent for one call, within its output limit.
 type reply struct {

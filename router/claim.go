@@ -1,0 +1,109 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/guest"
+)
+
+// The bounds of a start.
+const (
+	startTime = 30 * time.Second // until a guest waits
+	mourning  = time.Second      // to learn how a guest ended
+)
+
+// start starts one sandbox of t, and returns it when its guest has said that
+// it is ready, in the version of the protocol that we speak.
+func start(ctx context.Context, t *tool, key casemate.Digest) (sb casemate.Sandbox, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTime, &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Timeout, Err: fmt.Errorf("its guest was not ready after %s", startTime), Fix: "see what the tool imports and does when it starts"})
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the backend failed: %v", p)
+		}
+		if err == nil {
+			return
+		}
+		if sb != nil {
+			sb.Close()
+			sb = nil
+		}
+		switch _, typed := errors.AsType[*casemate.Error](err); {
+		case ctx.Err() != nil:
+			err = cancelled(ctx, t.Name)
+		case !typed:
+			err = &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Internal, Err: err, Fix: "run casemate doctor"}
+		}
+	}()
+	if sb, err = t.backend.Start(ctx, spec(t, key)); err != nil {
+		return sb, err
+	}
+	ready := make(chan error, 1)
+	go func() { ready <- readReady(sb.Guest()) }()
+	select {
+	case err = <-ready:
+	case <-ctx.Done():
+		sb.Close()
+		sb.Guest().Close()
+		<-ready
+		err = ctx.Err()
+	}
+	if err != nil {
+		err = fmt.Errorf("its guest did not say that it is ready: %w", err)
+		if !errors.Is(err, guest.ErrProtocol) {
+			err = fmt.Errorf("%w%s", err, lastWords(sb))
+		} else {
+			err = &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.ToolFailed, Err: err, Fix: "see what the tool's interpreter and modules do when they start"}
+		}
+	}
+	return sb, err
+}
+
+func lastWords(sb casemate.Sandbox) string {
+	ctx, cancel := context.WithTimeout(context.Background(), mourning)
+	defer cancel()
+	if e, err := sb.Wait(ctx); err == nil {
+		return " (" + ended(e) + ")"
+	}
+	return ""
+}
+
+func readReady(r io.Reader) error {
+	f, err := guest.Read(r, 64<<10)
+	if err != nil {
+		return err
+	}
+	if f.Type == guest.Failure && f.Call == 0 {
+		return breach("it did not start: " + strings.ToValidUTF8(string(f.Body[:min(len(f.Body), 2048)]), "\uFFFD"))
+	}
+	ps, err := guest.ParsePairs(f.Body)
+	if err != nil || f.Type != guest.Ready || f.Call != 0 {
+		return breach("its first frame is not Ready")
+	}
+	if v, _ := guest.Get(ps, "version"); v != strconv.Itoa(guest.Version) {
+		return breach("it speaks version " + quote(v) + ", not " + strconv.Itoa(guest.Version))
+	}
+	return nil
+}
+
+// claim takes a guest that has served nothing; key is the tool's guest, or a
+// variant of it, of which none is parked.
+func (r *Router) claim(ctx context.Context, t *tool, key casemate.Digest) (g *live, warm bool, err error) {
+	var sb casemate.Sandbox
+	if key == t.guest && t.parkable() {
+		sb, warm, err = r.pool.Claim(ctx, t.digest, t.Tool)
+	} else {
+		sb, err = start(ctx, t, key)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return r.own(t, key, sb), warm, nil
+}
