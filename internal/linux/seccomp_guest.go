@@ -24,14 +24,36 @@ const (
 // What is not allowed gives EPERM, or ENOSYS where a program that is told so
 // takes another way; see guestRefused and guestAbsent. No call of a guest is
 // answered by ending it but one through a foreign interface.
-func GuestFilter(deny []string) (Filter, error) { return newGuestFilter(deny, false) }
+func GuestFilter(deny []string) (Filter, error) { return newGuestFilter(deny, ownNetwork) }
 
 // HostNetworkFilter is GuestFilter for a guest in the host's own network
 // namespace. It makes no unix socket but pairs: abstract names belong to that
 // namespace, and Landlock keeps a guest from them only since Linux 6.12.
-func HostNetworkFilter(deny []string) (Filter, error) { return newGuestFilter(deny, true) }
+func HostNetworkFilter(deny []string) (Filter, error) { return newGuestFilter(deny, hostNetwork) }
 
-func newGuestFilter(deny []string, hostNetwork bool) (Filter, error) {
+// ForkedFilter is GuestFilter for a guest that shares its network namespace,
+// whose loopback is down, with other guests: no socket of it can hold a number
+// that another would miss. It makes unix sockets where Landlock keeps guests
+// from each other's abstract ones (ABI 6), and elsewhere pairs alone.
+func ForkedFilter(deny []string) (Filter, error) {
+	if LandlockABI() < 6 {
+		return newGuestFilter(deny, pairsAlone)
+	}
+	return newGuestFilter(deny, sharedNetwork)
+}
+
+// A network says with whom a guest shares its network namespace, and so which
+// sockets it makes.
+type network int
+
+const (
+	ownNetwork    network = iota // with nobody
+	hostNetwork                  // with the host
+	sharedNetwork                // with other guests
+	pairsAlone                   // so too, where Landlock does not part them
+)
+
+func newGuestFilter(deny []string, n network) (Filter, error) {
 	a, err := thisArch()
 	if err != nil {
 		return Filter{}, err
@@ -39,7 +61,7 @@ func newGuestFilter(deny []string, hostNetwork bool) (Filter, error) {
 	if err := checkDeny(deny); err != nil {
 		return Filter{}, err
 	}
-	return guestFilter(a, deny, hostNetwork), nil
+	return guestFilter(a, deny, n), nil
 }
 
 func checkDeny(deny []string) error {
@@ -64,7 +86,10 @@ func checkDeny(deny []string) error {
 const newSpaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 
-func guestFilter(a arch, deny []string, hostNetwork bool) Filter {
+func guestFilter(a arch, deny []string, n network) Filter { return a.filter(decisions(deny, n)) }
+
+// decisions returns what a guest gets for each call.
+func decisions(deny []string, n network) func(name string) *decision {
 	allow, refuse, absent := act(unix.SECCOMP_RET_ALLOW), errno(unix.EPERM), errno(unix.ENOSYS)
 	decide := map[string]*decision{}
 	for _, list := range []struct {
@@ -75,7 +100,7 @@ func guestFilter(a arch, deny []string, hostNetwork bool) Filter {
 			decide[name] = list.give
 		}
 	}
-	for name, d := range guestChecked(allow, refuse, absent, hostNetwork) {
+	for name, d := range guestChecked(allow, refuse, absent, n) {
 		decide[name] = d
 	}
 	for _, name := range deny {
@@ -83,16 +108,16 @@ func guestFilter(a arch, deny []string, hostNetwork bool) Filter {
 			decide[name] = refuse
 		}
 	}
-	return a.filter(func(name string) *decision {
+	return func(name string) *decision {
 		if d := decide[name]; d != nil {
 			return d
 		}
 		return absent
-	})
+	}
 }
 
 // guestChecked are the calls whose arguments decide.
-func guestChecked(allow, refuse, absent *decision, hostNetwork bool) map[string]*decision {
+func guestChecked(allow, refuse, absent *decision, n network) map[string]*decision {
 	invalid := errno(unix.EINVAL)
 
 	// A file with the set-user-ID or set-group-ID bit that a guest leaves in a
@@ -128,7 +153,7 @@ func guestChecked(allow, refuse, absent *decision, hostNetwork bool) map[string]
 		"renameat2": on(arg(4), unix.RENAME_WHITEOUT, allow, invalid, 0), // makes such a device
 
 		"clone":       on(arg(0), newSpaces, allow, refuse, 0),
-		"socket":      guestSocket(allow, refuse, hostNetwork),
+		"socket":      guestSocket(allow, refuse, n),
 		"socketpair":  on(arg(0), whole, allow, errno(unix.EAFNOSUPPORT), unix.AF_UNIX),
 		"setsockopt":  sockopt(allow, refuse),
 		"ioctl":       on(arg(1), whole, refuse, allow, unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCSETD),
@@ -152,7 +177,7 @@ func guestChecked(allow, refuse, absent *decision, hostNetwork bool) map[string]
 // a message that writes: the kernel refuses it, for it wants CAP_NET_ADMIN over
 // the network namespace, which belongs to the sandbox's user namespace, in
 // which the guest has no capability.
-func guestSocket(allow, refuse *decision, hostNetwork bool) *decision {
+func guestSocket(allow, refuse *decision, n network) *decision {
 	const typeMask = 0xf // the rest are SOCK_NONBLOCK and SOCK_CLOEXEC
 	protocol := errno(unix.EPROTONOSUPPORT)
 	inet := &decision{ask: arg(1), mask: typeMask, otherwise: refuse, answers: []answer{
@@ -160,8 +185,11 @@ func guestSocket(allow, refuse *decision, hostNetwork bool) *decision {
 		{unix.SOCK_DGRAM, on(arg(2), whole, allow, protocol, 0, unix.IPPROTO_UDP)},
 	}}
 	route := on(arg(1), typeMask, on(arg(2), whole, allow, protocol, unix.NETLINK_ROUTE), refuse, unix.SOCK_RAW, unix.SOCK_DGRAM)
-	families := []answer{{unix.AF_INET, inet}, {unix.AF_INET6, inet}, {unix.AF_NETLINK, route}}
-	if !hostNetwork {
+	var families []answer
+	if n == ownNetwork || n == hostNetwork {
+		families = []answer{{unix.AF_INET, inet}, {unix.AF_INET6, inet}, {unix.AF_NETLINK, route}}
+	}
+	if n == ownNetwork || n == sharedNetwork {
 		families = append(families, answer{unix.AF_UNIX, on(arg(1), typeMask, allow, refuse, unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_SEQPACKET)})
 	}
 	return &decision{ask: arg(0), mask: whole, otherwise: errno(unix.EAFNOSUPPORT), answers: families}

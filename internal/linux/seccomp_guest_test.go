@@ -18,7 +18,7 @@ func TestEveryCallIsListedOnce(t *testing.T) {
 			lists[name]++
 		}
 	}
-	for name := range guestChecked(act(1), act(2), act(3), false) {
+	for name := range guestChecked(act(1), act(2), act(3), ownNetwork) {
 		lists[name]++
 	}
 	for name, n := range lists {
@@ -161,7 +161,7 @@ func TestGuestFilter(t *testing.T) {
 	for _, goarch := range archs {
 		t.Run(goarch, func(t *testing.T) {
 			a, _ := archOf(goarch)
-			f := guestFilter(a, nil, false)
+			f := guestFilter(a, nil, ownNetwork)
 			if len(f.prog) > 1200 {
 				t.Errorf("%d instructions", len(f.prog))
 			}
@@ -198,14 +198,14 @@ func TestHostNetworkFilter(t *testing.T) {
 		for _, typ := range []uint64{unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_SEQPACKET} {
 			rows = append(rows, row{"socket", [6]uint64{high | unix.AF_UNIX, typ}, noFamily}, row{"socket", [6]uint64{unix.AF_VSOCK, typ}, noFamily})
 		}
-		check(t, a, guestFilter(a, nil, true), rows)
+		check(t, a, guestFilter(a, nil, hostNetwork), rows)
 	}
 }
 
 func TestFilterClosesForeignInterfaces(t *testing.T) {
 	for _, goarch := range archs {
 		a, _ := archOf(goarch)
-		for name, f := range map[string]Filter{"guest": guestFilter(a, nil, false), "host network": guestFilter(a, nil, true), "router": routerFilter(a, 1)} {
+		for name, f := range map[string]Filter{"guest": guestFilter(a, nil, ownNetwork), "host network": guestFilter(a, nil, hostNetwork), "router": routerFilter(a, 1)} {
 			for _, foreign := range []uint32{unix.AUDIT_ARCH_I386, unix.AUDIT_ARCH_ARM, unix.AUDIT_ARCH_RISCV64, 0} {
 				for nr := range uint32(500) {
 					if got, _ := execute(t, f.prog, data{nr: nr, arch: foreign}); got != killed {
