@@ -27,8 +27,9 @@ import (
 
 // Limits bounds a pool. The zero value is the defaults.
 type Limits struct {
-	Max    int // parked sandboxes in all; 0 is 32, negative parks none
-	Starts int // background starts at once; 0 is 2
+	Max    int   // parked sandboxes in all; 0 is 32, negative parks none
+	Memory int64 // bytes that they hold in all; 0 is a GiB
+	Starts int   // starts at once; 0 is one a processor
 }
 
 // A Start makes one parked sandbox of a tool, and has checked that it waits.
@@ -275,20 +276,13 @@ func (p *Pool) failedLocked(s *slot, err error) {
 	s.retry = t
 }
 
-// A Place says what waits for one tool.
-type Place struct {
-	Key    casemate.Digest
-	Parked []casemate.Sandbox // to look at only
-	Err    error              // why none could be parked the last time
-}
-
 // Places returns the place of every tool, used last first.
 func (p *Pool) Places() []Place {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []Place
 	for _, s := range p.order {
-		pl := Place{Key: s.key, Err: s.err}
+		pl := Place{Key: Key{Guest: s.key}, Err: s.err}
 		if s.parked != nil {
 			pl.Parked = []casemate.Sandbox{s.parked.Sandbox}
 		}

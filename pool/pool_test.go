@@ -152,7 +152,7 @@ func parkedOf(p *Pool) map[casemate.Digest]int {
 	out := map[casemate.Digest]int{}
 	for _, pl := range p.Places() {
 		if len(pl.Parked) > 0 {
-			out[pl.Key] = len(pl.Parked)
+			out[pl.Key.Guest] = len(pl.Parked)
 		}
 	}
 	return out

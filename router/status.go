@@ -80,15 +80,19 @@ type Status struct {
 	Calls []CallStatus `json:"calls"` // in flight, oldest first
 }
 
-// A PoolStatus is the sandboxes of one tool.
+// A PoolStatus is the sandboxes of one guest, and of the tools that it serves.
 type PoolStatus struct {
-	Key        casemate.Digest   `json:"key"`
-	Tool       casemate.ToolName `json:"tool"`
+	Key        casemate.Digest   `json:"key"`  // of the guest
+	Tool       casemate.ToolName `json:"tool"` // of them, the first by its name; of MCP, its server
 	Backend    string            `json:"backend,omitempty"`
 	Parked     int               `json:"parked"`
 	Busy       int               `json:"busy"`        // that serve a call or a session
+	Wanted     int               `json:"wanted"`      // parked ones, as the demand is
+	Starting   int               `json:"starting"`    // starts in progress
+	Waiting    int               `json:"waiting"`     // claims that wait for a start
 	ParkedPids []int             `json:"parked_pids"` // where the backend knows them
 	Error      string            `json:"error,omitempty"`
+	pool.Totals
 }
 
 // A CallStatus is one call in flight.
@@ -105,7 +109,7 @@ func (r *Router) Status() Status {
 	st := Status{Pools: []PoolStatus{}, Calls: []CallStatus{}}
 	places := map[casemate.Digest]pool.Place{}
 	for _, p := range r.pool.Places() {
-		places[p.Key] = p
+		places[p.Key.Guest] = p
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
