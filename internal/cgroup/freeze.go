@@ -15,8 +15,15 @@ const patience = 2 * time.Second
 // Freeze stops every process of the group and returns when they stand still.
 func (g *Group) Freeze() error { return g.freeze(true) }
 
-// Thaw lets them go on.
+// Thaw lets them go on, and does not wait until each of them does.
 func (g *Group) Thaw() error { return g.freeze(false) }
+
+// Killable says whether the group can be frozen, and what is in it then still
+// dies of a SIGKILL: so it is in version 2, and not in version 1.
+func (g *Group) Killable() bool {
+	m := g.members[Freezer]
+	return m != nil && m.v2 && m.has("cgroup.freeze")
+}
 
 func (g *Group) freeze(on bool) error {
 	m := g.members[Freezer]
@@ -25,10 +32,10 @@ func (g *Group) freeze(on bool) error {
 		return &Missing{Freezer, "the group has none", "see casemate doctor"}
 	case m.v2:
 		value := map[bool]string{true: "1", false: "0"}[on]
-		if err := m.write("cgroup.freeze", value); err != nil {
+		if err := m.write("cgroup.freeze", value); err != nil || !on {
 			return err
 		}
-		return m.until("frozen", map[bool]int64{true: 1, false: 0}[on])
+		return m.until("frozen", 1)
 	case !on:
 		return m.write("freezer.state", "THAWED")
 	}

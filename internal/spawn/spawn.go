@@ -1,8 +1,8 @@
 // Package spawn is the protocol between the router and the spawner: one
 // message a packet on a unix SOCK_SEQPACKET pair, with descriptors beside it.
 // The router is assumed hijacked: a request can name a pinned tool, narrow
-// its grant, end a sandbox, ask for a commit and append a record, and
-// nothing else has a message.
+// its grant, stop, continue and end a sandbox, ask for a commit and append a
+// record, and nothing else has a message.
 package spawn
 
 import (
@@ -36,6 +36,7 @@ const (
 	OpProbed                  //
 	OpFailed                  //
 	OpExited                  // spawner, unasked: a sandbox is gone
+	OpFreeze                  // router: Freeze → Done, or Failed
 )
 
 // A Start asks for a sandbox of a pinned tool. Zero limits are the plan's;
@@ -80,6 +81,12 @@ type Commit struct {
 	Since int64 // CLOCK_REALTIME_COARSE at the claim, nanoseconds
 }
 
+// A Freeze makes a sandbox stand still, or lets it go on.
+type Freeze struct {
+	ID uint64
+	On bool
+}
+
 // A Change is casemate.Change on the wire.
 type Change struct{ Path, Host, Did, Why, Kept string }
 
@@ -113,6 +120,7 @@ type Message struct {
 	ID      uint64   // of kill
 	Start   Start    //
 	Commit  Commit   //
+	Freeze  Freeze   //
 	Line    string   // of record; the call of undo
 	Started Started  //
 	Changes []Change // of committed
@@ -137,6 +145,9 @@ func (m *Message) Encode() ([]byte, error) {
 		w.Uint(m.Commit.ID)
 		w.String(m.Commit.Call)
 		w.Int(m.Commit.Since)
+	case OpFreeze:
+		w.Uint(m.Freeze.ID)
+		w.Bool(m.Freeze.On)
 	case OpKill:
 		w.Uint(m.ID)
 	case OpRecord, OpUndo:
@@ -203,6 +214,8 @@ func Decode(b []byte) (*Message, error) {
 		m.Start = Start{r.String(), r.Int(), r.Int(), r.Int(), r.Strings()}
 	case OpCommit:
 		m.Commit = Commit{r.Uint(), r.String(), r.Int()}
+	case OpFreeze:
+		m.Freeze = Freeze{r.Uint(), r.Bool()}
 	case OpKill:
 		m.ID = r.Uint()
 	case OpRecord, OpUndo:

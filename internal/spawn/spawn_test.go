@@ -16,6 +16,7 @@ var messages = []Message{
 	{Op: OpStarted, Seq: 1, Started: Started{7, 42, Enforced{[]string{"user"}, "sha256:y", 7, true, "own", []Limit{{"memory", 1, "cgroup"}}, []string{"cpu"}}}},
 	{Op: OpCommitted, Seq: 2, Changes: []Change{{"/p", "/h", "created", "why", "kept"}}}, {Op: OpDone, Seq: 3},
 	{Op: OpProbed, Seq: 5, Probed: []Control{{"seccomp", "on", "", ""}}}, {Op: OpFailed, Seq: 1, Failed: Failed{"denied", "c", "w", "f"}},
+	{Op: OpFreeze, Seq: 8, Freeze: Freeze{7, true}},
 	{Op: OpExited, Exited: Exited{7, 1, 9, "memory", 10, 11}},
 }
 

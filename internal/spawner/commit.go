@@ -73,7 +73,7 @@ func (s *server) commitBox(b *box, host plan.Host, r spawn.Commit) (out []spawn.
 		return nil, nil
 	}
 	if b.guest.Session {
-		if b.stop() {
+		if b.thaw() == nil && b.stop() { // what is frozen cannot answer
 			defer b.resume()
 		} else { // it ended meanwhile, or must: what it wrote counts all the same
 			b.kill()

@@ -29,8 +29,12 @@ type box struct {
 	unwatch func()
 	gone    chan struct{} // closed when no process of it is left
 
-	mu     sync.Mutex // of setup, and of commits
+	mu     sync.Mutex // of setup, of commits, and of what follows
 	stamps map[int]stamps
+	held   hold
+
+	groupMu sync.Mutex // of the group's files; after mu
+	ended   bool       // and they are closed
 }
 
 // A source is one opened grant.
@@ -430,7 +434,10 @@ func (s *server) reap(b *box) {
 	if x.CPU == 0 {
 		x.CPU = int64(state.UserTime() + state.SystemTime())
 	}
+	b.groupMu.Lock()
 	b.group.Remove()
+	b.ended = true
+	b.groupMu.Unlock()
 	// Before whoever waits for the end hears of it: an answer to a kill comes
 	// after this.
 	s.router.Send(&spawn.Message{Op: spawn.OpExited, Exited: x})
