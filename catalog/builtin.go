@@ -64,7 +64,7 @@ func (b *builder) builtin(t *casemate.Tool, n *yaml.Node, key string, p *profile
 			b.add(n, key, "%s needs a grant with access: write", n.Value)
 			return nil
 		}
-		u := &casemate.Tool{Name: t.Name, Run: casemate.Run{Builtin: f.name}, Security: t.Security}
+		u := &casemate.Tool{Name: t.Name, Run: casemate.Run{Builtin: f.name}, Security: t.Security, Pool: t.Pool}
 		if all {
 			u.Name = casemate.ToolName(f.name)
 			if b.files > 1 {

@@ -13,6 +13,9 @@ const (
 	absForm    = `^/[^\x00-\x1f\x7f]*$` // no control characters
 )
 
+// maxParked bounds the sandboxes that wait, of one tool and of all.
+const maxParked = 10000
+
 // serverToolForm is what an MCP server may call a tool.
 const serverToolForm = `^[A-Za-z0-9_.-]{1,128}$`
 
@@ -91,9 +94,12 @@ func toolShape() *shape {
 		may("image", formed("A container image.", `^(oci:|docker-archive:)?[^\s]+$`, "an image; write NAME@sha256:…, oci:FOLDER or docker-archive:FILE")),
 		may("security", securityOf("What it may touch: a profile, or the name of one under profiles. Left out is nothing at all.")),
 		may("flow", flowShape()),
+		may("pool", group("How many of its sandboxes wait for calls; the host's own bounds come first.",
+			may("min", count("Kept even if nobody calls.", 0, maxParked)),
+			may("max", count("Left out is as many as the calls ask for.", 1, maxParked)))),
 	)
 	s.one = []string{"run", "mcp"}
-	s.elsewhere = map[string]string{"command": "write run: {exec: {command: […]}}", "args": "write run: {exec: {command: […]}}"}
+	s.elsewhere = map[string]string{"command": "write run: {exec: {command: […]}}", "args": "write run: {exec: {command: […]}}", "fork": "write run: {python: {fork: …}}"}
 	for _, f := range securityShape().fields {
 		s.elsewhere[f.name] = f.name + " belongs under security"
 	}
@@ -114,10 +120,12 @@ func runShape() *shape {
 			may("result", word("What standard output is.", "text", "json")))),
 		may("python", group("The argument code, run by Python 3.",
 			may("interpreter", interpreter("python3")),
-			may("preload", set("Modules to import before the call.", formed("", moduleForm, "the name of a module"), 100)))),
+			may("preload", set("Modules to import before the call.", formed("", moduleForm, "the name of a module"), 100)),
+			may("fork", choice("false: every sandbox starts an interpreter of its own. Left out, those of scope call are forked from one that has its imports done.")))),
 		may("node", group("The argument code, run by Node.",
 			may("interpreter", interpreter("node")),
-			may("preload", set("Modules to load before the call.", formed("", nodeForm, "the name of a module"), 100)))),
+			may("preload", set("Modules to load before the call.", formed("", nodeForm, "the name of a module"), 100)),
+			may("fork", choice("false, which it is: every sandbox starts an interpreter of its own.")))),
 		may("shell", group("The argument command, run by /bin/sh -c.")),
 		may("builtin", word("A tool that ships with Casemate: files is each function that the grants allow as a tool of its own.",
 			"files", "read_file", "write_file", "edit_file", "list_folder", "search_files")),
@@ -189,6 +197,8 @@ func securityShape() *shape {
 		"rules":      "write network: {rules: […]}; beside network: none they contradict it",
 		"mounts":     "write filesystem: [{path: …, at: …, access: read}]",
 		"concurrent": "write host: {concurrency: {per_tool: …}}",
+		"pool":       "the pool belongs to the tool, beside security",
+		"fork":       "write run: {python: {fork: …}}",
 	}
 	return s
 }
@@ -211,7 +221,9 @@ func hostShape() *shape {
 			word("", "memory", "cpu", "processes"), 3)),
 		may("client", word("exclusive: the planner reads nothing untrusted but through Casemate.", "exclusive")),
 		may("egress", group("", may("resolve", mapOf("Names that are not asked of DNS.", `^[A-Za-z0-9.-]{1,253}$`, "a host name", free("", 64), 1000)))),
-		may("pool", group("What waits for calls.", may("max", count("Sandboxes.", 1, 10000)), may("memory", size("")))),
+		may("pool", group("What waits for calls, of all tools together.",
+			may("max", count("Sandboxes.", 1, maxParked)),
+			may("memory", size("What they hold, in bytes.")))),
 		may("callers", mapOf("Who may call over HTTP, by name.", nameForm, "a name of 1 to 64 of A-Z a-z 0-9 _ -", callerShape(), 1000)),
 		may("concurrency", group("Calls that run at once.", may("total", count("", 1, 1e6)), may("per_tool", count("", 1, 1e6)))),
 	)

@@ -39,6 +39,12 @@ func calls(callers string) string {
 	return "version: 1\nhost: {callers: " + callers + "}\ntools: []\n"
 }
 
+// pooled is a manifest with one python tool that has this pool, on line 5 and
+// after what stands before its tools.
+func pooled(before, pool string) string {
+	return "version: 1\n" + before + "tools:\n  - name: a\n    run: {python: {}}\n    pool: " + pool + "\n"
+}
+
 const textParams = "{type: object, properties: {text: {type: string}}, required: [text]}"
 
 func mistakes() []mistake {
@@ -126,6 +132,20 @@ func mistakes() []mistake {
 		{"mistake in the profile of a tool", serves("{command: [a], split: per-tool, tools: {x: {security: {cwd: /a/}}}}", ""), `4:70: tools[0].mcp.tools.x.security.cwd: "/a/" is not a clean path; write "/a"`, false},
 		{"profile of a tool that is none", serves("{command: [a], split: per-tool, tools: {x: {security: none}}}", ""), `4:64: tools[0].mcp.tools.x.security: there is no profile "none" under profiles`, false},
 		{"servers of one name", "version: 1\ntools:\n  - {name: a, mcp: {command: [a]}}\n  - {name: a, run: {mcp: {command: [b]}}}\n", `4:12: tools[1].name: the name "a" is taken by the tool at line 3`, false},
+
+		// Pools.
+		{"pool.max below pool.min", pooled("", "{min: 4, max: 1}"), `5:25: tools[0].pool.max: is 1, below pool.min 4: raise max, or lower min`, false},
+		{"negative pool", pooled("", "{min: -1}"), `5:17: tools[0].pool.min: "-1" is out of range: from 0 to 10000`, true},
+		{"pool of none", pooled("", "{max: 0}"), `5:17: tools[0].pool.max: "0" is out of range: from 1 to 10000`, true},
+		{"huge pool", pooled("", "{max: 1e9}"), `5:17: tools[0].pool.max: must be a whole number, not "1e9"`, true},
+		{"pool too large", pooled("", "{max: 10001}"), `5:17: tools[0].pool.max: "10001" is out of range: from 1 to 10000`, true},
+		{"pool.min above the host's", pooled("host: {pool: {max: 3}}\n", "{min: 4}"), `6:17: tools[0].pool.min: is 4, above host.pool.max 3: lower min, or raise host.pool.max`, false},
+		{"pool memory", "version: 1\nhost: {pool: {memory: -1}}\ntools: []\n", `2:23: host.pool.memory: "-1" is out of range: from 1 to 1125899906842624`, true},
+		{"pool of a tool's memory", pooled("", "{memory: 1MiB}"), `5:12: tools[0].pool.memory: unknown key "memory"; the keys here are min, max`, true},
+		{"pool under security", secured("pool: {min: 1}"), `6:7: tools[0].security.pool: unknown key "pool"; the pool belongs to the tool, beside security`, true},
+		{"fork of a node", "version: 1\ntools:\n  - name: a\n    run: {node: {fork: true}}\n", `4:24: tools[0].run.node.fork: Node cannot be forked: V8 has threads, which a fork leaves behind; take it away, its guests wait with their modules loaded all the same`, false},
+		{"fork as text", "version: 1\ntools:\n  - name: a\n    run: {python: {fork: off}}\n", `4:26: tools[0].run.python.fork: must be true or false, not "off"; YAML 1.1's yes and no are not taken`, true},
+		{"fork of a shell", "version: 1\ntools:\n  - name: a\n    run: {shell: {fork: false}}\n", `4:19: tools[0].run.shell.fork: unknown key "fork"; there are none here`, true},
 
 		// Callers.
 		{"caller without a token", calls("{a: {}}"), `2:21: host.callers.a: one of token_sha256, token_file is missing`, true},

@@ -104,6 +104,7 @@ func (b *builder) table(table *shape, root *yaml.Node) {
 	for i, n := range get(root, "tools").Content {
 		b.tool(n, fmt.Sprintf("tools[%d]", i))
 	}
+	b.kept()
 	for _, p := range b.programs {
 		for _, g := range b.grants {
 			if within(g.real, p.file) {
@@ -127,9 +128,7 @@ func (b *builder) host(n *yaml.Node) {
 	}
 	if p := get(n, "pool"); p != nil {
 		h.Pool.Max = integerOf(get(p, "max"))
-		if h.Pool.Memory = b.size(get(p, "memory"), "host.pool.memory"); h.Pool.Memory > 0 {
-			b.warn("host.pool.memory has no effect in this version")
-		}
+		h.Pool.Memory = b.size(get(p, "memory"), "host.pool.memory")
 	}
 	if p := get(n, "concurrency"); p != nil {
 		h.Concurrency = Concurrency{integerOf(get(p, "total")), integerOf(get(p, "per_tool"))}

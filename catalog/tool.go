@@ -18,6 +18,7 @@ func (b *builder) tool(n *yaml.Node, key string) {
 	name := casemate.ToolName(str(n, "name"))
 	p := b.security(get(n, "security"), key+".security")
 	t := &casemate.Tool{Name: name, Description: str(n, "description")}
+	b.parking(get(n, "pool"), key+".pool", t)
 	if get(n, "image") != nil {
 		p.beyond, p.fix = append(p.beyond, "image"), "remove image"
 	}
@@ -38,6 +39,7 @@ func (b *builder) tool(n *yaml.Node, key string) {
 		if t.Run.Python = s; kind == "node" {
 			t.Run.Python, t.Run.Node = nil, s
 		}
+		b.fork(get(r, "fork"), at+".fork", kind, s)
 		b.only(params, "code", "The "+map[string]string{"python": "Python 3", "node": "JavaScript"}[kind]+" code to run.", kind, key)
 	case "shell":
 		t.Run.Shell = &casemate.Shell{}
@@ -160,9 +162,11 @@ func (b *builder) resolve(p string) string {
 
 // pin is the digest of t as it is written: the same wherever the
 // configuration's folder lies, and without the values of variables that are
-// passed on, which are the caller's and may be secret.
+// passed on, which are the caller's and may be secret. How many sandboxes wait
+// is no authority: it may be tuned without pinning the tool again.
 func (b *builder) pin(t *casemate.Tool, p *profile, interpreter string, refs []string) casemate.Digest {
 	w := *t
+	w.Pool = casemate.Parking{}
 	w.Security.Filesystem = slices.Clone(t.Security.Filesystem)
 	for i := range w.Security.Filesystem {
 		w.Security.Filesystem[i].Path = p.stated[slices.IndexFunc(p.Filesystem, func(m casemate.Mount) bool {

@@ -41,6 +41,9 @@ func TestEveryKeyArrives(t *testing.T) {
 	if want := `{"additionalProperties":false,"properties":{"code":{"type":"string"}},"required":["code"],"type":"object"}`; string(python.Parameters) != want {
 		t.Errorf("python.Parameters %s", python.Parameters)
 	}
+	if python.Pool != (casemate.Parking{Min: 2, Max: 8}) || !python.Run.Python.NoFork || find(c, "one").Pool != (casemate.Parking{Max: 1}) || c.Server("other").Pool != (casemate.Parking{Min: 1}) {
+		t.Errorf("pool %+v, %+v, %+v; fork %+v", python.Pool, find(c, "one").Pool, c.Server("other").Pool, python.Run.Python)
+	}
 	if python.Roles["code"] != casemate.RoleContent || !slices.Equal(python.Run.Python.Preload, []string{"json", "os.path"}) {
 		t.Errorf("python %+v %+v", python.Roles, python.Run.Python)
 	}
@@ -94,7 +97,7 @@ func TestWhatCannotBeEnforcedIsNeverRun(t *testing.T) {
 			t.Errorf("%s: %v", name, c.Servers)
 		}
 	}
-	if !slices.Equal(c.Warnings, []string{"host.client has no effect in this version", "host.pool.memory has no effect in this version", "flow.effect and flow.result are not enforced by this version"}) {
+	if !slices.Equal(c.Warnings, []string{"host.client has no effect in this version", "flow.effect and flow.result are not enforced by this version"}) {
 		t.Errorf("warnings %q", c.Warnings)
 	}
 }

@@ -155,6 +155,7 @@ func (a *app) start(ctx context.Context, l *loaded, o startOptions) (*host, erro
 	if o.pool.Max == 0 {
 		o.pool.Max = l.Host.Pool.Max
 	}
+	o.pool.Memory = l.Host.Pool.Memory
 	return startHost(hostOptions{
 		init: init, compiled: c, console: a.console, stdio: o.stdio, std: o.std, http: o.http, operator: o.operator,
 		settings: settings{Token: o.token, Callers: o.callers, Pool: o.pool, Concurrency: l.Host.Concurrency.Total, PerTool: l.Host.Concurrency.PerTool},
