@@ -51,8 +51,13 @@ func ReadFacts() Facts {
 	}
 	f.TTY = unix.Access("/dev/tty", unix.F_OK) == nil
 	for _, m := range masks {
-		if unix.Access(m, unix.F_OK) == nil {
-			f.Masks = append(f.Masks, m)
+		var st unix.Stat_t
+		if unix.Lstat(m, &st) != nil {
+			continue
+		}
+		f.Masks = append(f.Masks, m)
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			f.Folders = append(f.Folders, m)
 		}
 	}
 	return f

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -42,35 +43,55 @@ func limits(processes, fileSize int64) error {
 	if err != nil {
 		return err
 	}
-	l := linux.Rlimits{NoFile: 4096, FSize: uint64(fileSize), NProc: uint64(processes) + uint64(len(tasks))}
-	for resource, n := range map[int]*uint64{unix.RLIMIT_NOFILE: &l.NoFile, unix.RLIMIT_FSIZE: &l.FSize, unix.RLIMIT_NPROC: &l.NProc} {
-		var have unix.Rlimit
-		if err := unix.Getrlimit(resource, &have); err != nil {
-			return os.NewSyscallError("getrlimit", err)
-		}
-		*n = min(*n, have.Max) // a user may have been given less
+	ls, err := Rlimits(processes+int64(len(tasks)), fileSize)
+	if err != nil {
+		return err
 	}
-	for _, most := range [...]struct {
-		resource int
-		limit    uint64
-	}{
-		{unix.RLIMIT_RTPRIO, 0}, // a quota of cpu does not hold what runs in real time
-		{unix.RLIMIT_NICE, 0},
-		{unix.RLIMIT_SIGPENDING, 4096}, // counted for the user outside too
-		{unix.RLIMIT_MSGQUEUE, 800 << 10},
-		{unix.RLIMIT_MEMLOCK, 8 << 20},
-	} {
-		var have unix.Rlimit
-		if err := unix.Getrlimit(most.resource, &have); err != nil {
-			return os.NewSyscallError("getrlimit", err)
-		}
-		have.Max = min(have.Max, most.limit)
-		have.Cur = min(have.Cur, have.Max)
-		if err := unix.Setrlimit(most.resource, &have); err != nil {
+	for _, l := range ls {
+		// Of package syscall, which then does not give a program that it starts the
+		// limit of descriptors back which this process began with.
+		if err := syscall.Setrlimit(l.Resource, &syscall.Rlimit{Cur: l.Soft, Max: l.Hard}); err != nil {
 			return os.NewSyscallError("setrlimit", err)
 		}
 	}
-	return l.Apply()
+	return nil
+}
+
+// An Rlimit is one limit of a process.
+type Rlimit struct {
+	Resource   int
+	Soft, Hard uint64
+}
+
+// Rlimits returns the limits of a guest's processes, none above what this
+// process has itself: a user may have been given less.
+func Rlimits(processes, fileSize int64) (out []Rlimit, err error) {
+	for _, r := range [...]struct {
+		resource int
+		most     uint64
+		soft     bool // a lower soft limit stays
+	}{
+		{unix.RLIMIT_CORE, 0, false},
+		{unix.RLIMIT_FSIZE, uint64(fileSize), false},
+		{unix.RLIMIT_NPROC, uint64(processes), false},
+		{unix.RLIMIT_NOFILE, 4096, false},
+		{unix.RLIMIT_RTPRIO, 0, true}, // a quota of cpu does not hold what runs in real time
+		{unix.RLIMIT_NICE, 0, true},
+		{unix.RLIMIT_SIGPENDING, 4096, true}, // counted for the user outside too
+		{unix.RLIMIT_MSGQUEUE, 800 << 10, true},
+		{unix.RLIMIT_MEMLOCK, 8 << 20, true},
+	} {
+		var have unix.Rlimit
+		if err := unix.Getrlimit(r.resource, &have); err != nil {
+			return nil, os.NewSyscallError("getrlimit", err)
+		}
+		l := Rlimit{r.resource, min(r.most, have.Max), min(r.most, have.Max)}
+		if r.soft {
+			l.Soft = min(have.Cur, l.Hard)
+		}
+		out = append(out, l)
+	}
+	return out, nil
 }
 
 // warm makes the threads that this process will ever block in system calls
@@ -103,16 +124,17 @@ func (in *Inside) seccomp() error {
 	return f.Install()
 }
 
+var landlockAccess = map[string]linux.LandlockAccess{
+	"list": linux.LandlockList, "read": linux.LandlockRead, "exec": linux.LandlockReadExec,
+	"write": linux.LandlockReadWrite, "write-exec": linux.LandlockReadWriteExec, "device": linux.LandlockDevice,
+}
+
 // landlock is the second wall around the files: the same grants, said once
 // more to another part of the kernel.
 func (in *Inside) landlock() error {
-	access := map[string]linux.LandlockAccess{
-		"list": linux.LandlockList, "read": linux.LandlockRead, "exec": linux.LandlockReadExec,
-		"write": linux.LandlockReadWrite, "write-exec": linux.LandlockReadWriteExec, "device": linux.LandlockDevice,
-	}
 	var rules []linux.LandlockRule
 	for _, r := range in.Rules {
-		a, ok := access[r.Access]
+		a, ok := landlockAccess[r.Access]
 		if !ok {
 			return errors.New("unknown access " + r.Access)
 		}

@@ -261,13 +261,15 @@ func (in *Inside) readOnly(path string) error {
 // scratch mounts the one filesystem that holds what the guest writes: /tmp,
 // /out, /dev/shm and the upper layers of its write grants together.
 func (in *Inside) scratch(size int64) error {
-	inodes := min(max(size/4096, 4096), 1<<20)
-	err := in.mountNew("tmpfs", staging+"/scratch", data, "size", strconv.FormatInt(size, 10), "nr_inodes", strconv.FormatInt(inodes, 10), "mode", "0700")
+	err := in.mountNew("tmpfs", staging+"/scratch", data, "size", strconv.FormatInt(size, 10), "nr_inodes", strconv.FormatInt(inodes(size), 10), "mode", "0700")
 	if err != nil {
 		return err
 	}
 	return in.mkdir(staging + "/empty")
 }
+
+// inodes is how many files a scratch of size bytes may hold.
+func inodes(size int64) int64 { return min(max(size/4096, 4096), 1<<20) }
 
 func (in *Inside) sub(path, name string) error {
 	from := staging + "/scratch/" + name
@@ -319,8 +321,8 @@ func (in *Inside) seal() error {
 	if err := unix.Fchdir(in.root); err != nil {
 		return os.NewSyscallError("fchdir", err)
 	}
-	for i, g := range in.grants {
-		if g.folder {
+	for i := range in.grants {
+		if in.lowerGoes(i) {
 			if err := unix.Unmount(lowerPath(i), unix.MNT_DETACH); err != nil {
 				return os.NewSyscallError("umount", err)
 			}

@@ -37,6 +37,7 @@ const (
 	Scratch  Kind = "scratch"  // the one tmpfs of everything that the guest writes, Size bytes
 	Sub      Kind = "sub"      // folder Text of the scratch at Path
 	Grant    Kind = "grant"    // grant N at Path
+	Place    Kind = "place"    // where grant N of a template's children will be, at Path
 	Pts      Kind = "pts"      //
 	Proc     Kind = "proc"     //
 	Count    Kind = "count"    // at most Size of what Path of /proc/sys/user counts
@@ -88,9 +89,10 @@ func num(name string, n int64) string {
 
 // Facts is what the plan depends on of the host, read once.
 type Facts struct {
-	System []Entry // the system folders at the root, and the files of /etc that exist here
-	Masks  []string
-	TTY    bool // there is /dev/tty: whatever terminal controls the process that opens it
+	System  []Entry // the system folders at the root, and the files of /etc that exist here
+	Masks   []string
+	Folders []string // of them
+	TTY     bool     // there is /dev/tty: whatever terminal controls the process that opens it
 
 	Resolv, Hosts string // the files of /etc, for a guest with the host's network
 }
@@ -292,7 +294,11 @@ func (p *planner) grants(g plan.Guest) {
 const RunnerPath = "/.casemate/runner"
 
 func (p *planner) runner(g plan.Guest) {
-	if g.Runner == "python" || g.Runner == "node" {
+	switch g.Runner {
+	case TemplateRunner:
+		p.dir(".casemate")
+		p.add(Step{Kind: File, Path: RunnerPath[1:], Text: "@python"}, Step{Kind: File, Path: TemplatePath[1:], Text: "@template"}, Step{Kind: File, Path: LatePath[1:], Text: "@late"})
+	case "python", "node":
 		p.dir(".casemate")
 		p.add(Step{Kind: File, Path: RunnerPath[1:], Text: "@" + g.Runner})
 		p.allow("/.casemate", "read")

@@ -43,6 +43,9 @@ func (in *Inside) Run() (Report, []int) {
 		if in.Guest.HostNetwork {
 			make = linux.HostNetworkFilter
 		}
+		if in.Guest.Runner == TemplateRunner {
+			make = func([]string) (linux.Filter, error) { return linux.TemplateFilter() }
+		}
 		f, err := make(in.Guest.DenySyscalls)
 		filter <- compiled{f, err}
 	}()
@@ -90,6 +93,8 @@ func (in *Inside) step(s Step) error {
 		return in.sub(s.Path, s.Text)
 	case Grant:
 		return in.grant(s)
+	case Place:
+		return in.place(s)
 	case Pts:
 		return in.mountNew("devpts", s.Path, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "newinstance", "", "ptmxmode", "0666", "mode", "0600")
 	case Proc:

@@ -1,0 +1,29 @@
+package cgroup
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Ways opens, for each hierarchy, the file by which a process of one thread
+// enters the group: it writes "0". The kernel asks for the rights of who opened
+// it, so the process needs none. The caller closes them.
+func (g *Group) Ways() (ways []*os.File, err error) {
+	for _, m := range g.all {
+		name := "tasks" // of which a thread that moves itself waits for no processor
+		if m.v2 {
+			name = "cgroup.procs"
+		}
+		f, err := m.file(name, unix.O_WRONLY)
+		if err != nil {
+			for _, w := range ways {
+				w.Close()
+			}
+			return nil, errors.New(failure(m.path+"/"+name, err))
+		}
+		ways = append(ways, f)
+	}
+	return ways, nil
+}
