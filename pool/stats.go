@@ -44,7 +44,8 @@ func Bounds() [buckets]float64 {
 	return [...]float64{20e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 500e-3, 2.5, 10}
 }
 
-func (h *Histogram) add(d time.Duration) {
+// Add counts one.
+func (h *Histogram) Add(d time.Duration) {
 	s := d.Seconds()
 	h.Count++
 	h.Sum += s

@@ -56,6 +56,9 @@ func (r *Router) call(ctx context.Context, c casemate.Call) *call {
 	if err := r.enter(k); err != nil {
 		err.Call = c.ID
 		k.out.Error = casemate.JSON(err)
+		r.mu.Lock()
+		r.tally(k)
+		r.mu.Unlock()
 		return k
 	}
 	defer r.leave(k)
@@ -137,6 +140,7 @@ func validID(id casemate.CallID) bool {
 
 func (r *Router) leave(k *call) {
 	r.mu.Lock()
+	r.tally(k)
 	delete(r.inflight, k.ID)
 	r.bytes -= int64(len(k.Arguments))
 	if k.session != nil {

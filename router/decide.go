@@ -25,6 +25,7 @@ type counts struct {
 	inside      int // calls that run or wait
 	minute, day window
 	slots       chan struct{} // one for each call that runs
+	tally       Tally
 }
 
 func newCounts(perTool int) *counts {

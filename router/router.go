@@ -121,18 +121,19 @@ type Router struct {
 
 	reload sync.Mutex // one Reload at a time
 
-	mu       sync.Mutex
-	closed   bool
-	tools    map[casemate.ToolName]*tool
-	listed   []*casemate.Tool
-	servers  []*casemate.Tool
-	counts   map[casemate.ToolName]*counts
-	changed  chan struct{}
-	inflight map[casemate.CallID]*call
-	bytes    int64 // of the arguments in flight
-	sessions map[casemate.SessionID]*session
-	seated   int // guests of sessions
-	live     map[*live]struct{}
+	mu        sync.Mutex
+	closed    bool
+	tools     map[casemate.ToolName]*tool
+	listed    []*casemate.Tool
+	servers   []*casemate.Tool
+	counts    map[casemate.ToolName]*counts
+	strangers Tally // of calls of what is no tool
+	changed   chan struct{}
+	inflight  map[casemate.CallID]*call
+	bytes     int64 // of the arguments in flight
+	sessions  map[casemate.SessionID]*session
+	seated    int // guests of sessions
+	live      map[*live]struct{}
 
 	order      *list.List // of *keyed whose outcome is kept, used last first
 	keyedBytes int64      // of them

@@ -76,8 +76,10 @@ func (r *Router) Why(_ context.Context, c casemate.Call) *Why {
 
 // A Status is what is running and waiting.
 type Status struct {
-	Pools []PoolStatus `json:"pools"`
-	Calls []CallStatus `json:"calls"` // in flight, oldest first
+	Pools    []PoolStatus `json:"pools"`
+	Calls    []CallStatus `json:"calls"`    // in flight, oldest first
+	Tallies  []Tally      `json:"tallies"`  // of the calls that ended
+	Sessions int          `json:"sessions"` // live ones
 }
 
 // A PoolStatus is the sandboxes of one guest, and of the tools that it serves.
@@ -146,6 +148,7 @@ func (r *Router) Status() Status {
 	for _, c := range r.inflight {
 		st.Calls = append(st.Calls, CallStatus{c.ID, c.Tool, c.Session, c.since})
 	}
+	st.Tallies, st.Sessions = r.tallies(), len(r.sessions)
 	slices.SortFunc(st.Calls, func(a, b CallStatus) int { return a.Since.Compare(b.Since) })
 	return st
 }
