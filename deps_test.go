@@ -47,6 +47,7 @@ var rules = []rule{
 	{"./router", []string{".", "./pool", "./upstream", "./internal/guest", "./internal/nearest", jsonSchema}, "the router decides and holds no privilege: a backend reaches it as an interface"},
 	{"./gateway/gatewaytest", []string{".", "./router", "./internal/guest"}, "a suite for gateways drives a real router"},
 	{"./gateway/mcp", []string{".", "./router", "./gateway", "./internal/jsontext", "github.com/modelcontextprotocol/go-sdk/..."}, "one package alone knows the MCP SDK"},
+	{"./gateway/metrics", []string{".", "./router", "./gateway", "./pool"}, "the page of metrics shows what the router and its pool count"},
 	{"./gateway/...", []string{".", "./router", "./gateway"}, "a front end hands on to the router and calls nothing beside it"},
 	{"./sandbox/sandboxtest", []string{".", "./internal/*", unixPackage}, "the suite runs on every backend and knows none"},
 	{"./sandbox/sandboxtest/attacker", []string{unixPackage}, "the attacker is a guest: it knows nothing of Casemate"},

@@ -13,6 +13,7 @@ import (
 	"github.com/casemate/casemate/gateway"
 	"github.com/casemate/casemate/gateway/api"
 	"github.com/casemate/casemate/gateway/mcp"
+	"github.com/casemate/casemate/gateway/metrics"
 	"github.com/casemate/casemate/router"
 )
 
@@ -57,8 +58,9 @@ func (s *server) serveHTTP(ls []net.Listener) error {
 	calls := api.New(r, sessions, s.backend.Record)
 	defer calls.Close()
 	routes := map[string]http.Handler{
-		"/mcp": mcp.Handler(s.ctx, r, sessions, mcp.Options{Version: version(), Log: s.log()}),
-		"/v1/": calls,
+		"/mcp":     mcp.Handler(s.ctx, r, sessions, mcp.Options{Version: version(), Log: s.log()}),
+		"/v1/":     calls,
+		"/metrics": metrics.Handler(s.router.Status, version()),
 	}
 	c := gateway.Config{Token: s.settings.Token, Credentials: s.settings.Callers, Streams: api.Streams, Log: s.log()}
 	door, err := gateway.Handler(c, routes)

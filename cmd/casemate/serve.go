@@ -23,9 +23,10 @@ func (a *app) serveCommand() *cobra.Command {
 client closes it; or, with --listen, MCP at /mcp and the HTTP API beneath /v1/,
 which /v1/openapi.json describes, with a bearer token: $CASEMATE_TOKEN, or one
 that is kept in the state folder, or one of the callers that the configuration
-lists. On a unix socket, which only its user reaches, none is needed. SIGHUP
-loads the configuration again, but for the callers; SIGTERM and SIGINT let calls
-in flight finish for ten seconds.`,
+lists. On a unix socket, which only its user reaches, none is needed. What was
+called and what waits is at /metrics, as Prometheus reads it, for that token and
+that socket alone. SIGHUP loads the configuration again, but for the callers;
+SIGTERM and SIGINT let calls in flight finish for ten seconds.`,
 		Args: noArgs,
 		RunE: runs(func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), addrs) }),
 	}
