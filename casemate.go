@@ -272,6 +272,7 @@ type Call struct {
 	Meta    json.RawMessage // of an MCP tool: _meta of the caller's request, an object
 	Key     string          // the caller's own name of the call: with it, one session runs it once
 	Timeout time.Duration   // narrows the profile's
+	Settle  bool            // its outcome waits until its sandbox is gone, and says what that used
 	Client  Client          // who is asked back, and told of progress
 	Stdin   io.Reader       // what an exec or shell guest reads while it runs
 	Files   *FileRequest    // instead of the tool, its guest is asked for files
@@ -585,6 +586,14 @@ type Receipt struct {
 // an error means that it is not, and a call without its intent does not run.
 type Recorder interface {
 	Record(Receipt) error
+}
+
+// A Poster is a Recorder that can be told of a receipt without being waited
+// for. Post hands it over, behind all that were handed over before, and returns;
+// appended blocks until it is appended, or says that it is not. An error of
+// Post means that nothing was handed over.
+type Poster interface {
+	Post(Receipt) (appended func() error, err error)
 }
 
 // UsageJSON is Usage as machines read it.

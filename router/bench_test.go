@@ -54,7 +54,7 @@ func BenchmarkDecideAndRecord(b *testing.B) {
 		if err := k.decide(); err != nil {
 			b.Fatal(err)
 		}
-		if err := k.record("intent", nil); err != nil {
+		if err := k.intend(); err != nil {
 			b.Fatal(err)
 		}
 		k.unbook()

@@ -31,7 +31,10 @@ type call struct {
 	passed  hash.Hash // of a result that goes to Stream
 
 	unstarted bool // no guest could be had for it, so that nothing of it ran
-	intended  bool // its intent is recorded
+	intended  bool // its intent is recorded, or handed over to be
+	refused   bool // the record was, so that nothing of it ran
+	intent    *posted
+	ending    *live // its guest, which ends after the caller has its answer
 }
 
 // Call runs one call and blocks until it is over. Cancelling ctx kills its
@@ -175,10 +178,9 @@ func (k *call) do(ctx context.Context) (err error) {
 		return err
 	}
 	defer k.unbook()
-	if err := k.record("intent", nil); err != nil {
-		return &casemate.Error{Op: "record", Tool: k.Tool, Call: k.ID, Kind: casemate.Internal, Err: fmt.Errorf("the intent cannot be recorded, so it does not run: %w", err), Fix: "make room for, and writable, the record file"}
+	if err := k.intend(); err != nil {
+		return err
 	}
-	k.intended = true
 	if k.seat != nil && k.seat.many == nil {
 		if err := await(ctx, k.seat.turn, k.Tool, "its guest, which serves one call of a session at a time"); err != nil {
 			return err

@@ -396,7 +396,9 @@ func newWorld(t testing.TB, c Config, tools ...*casemate.Tool) *world {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	w := &world{b: newBare(t), k: &kept{}, t: t}
-	c.Tools, c.Recorder = tools, w.k
+	if c.Tools = tools; c.Recorder == nil {
+		c.Recorder = w.k
+	}
 	if c.Backends == nil {
 		c.Backends = []casemate.Backend{w.b}
 	}
@@ -438,7 +440,7 @@ func newWorld(t testing.TB, c Config, tools ...*casemate.Tool) *world {
 
 func (w *world) code(tool casemate.ToolName, s casemate.SessionID, code string) *casemate.Outcome {
 	arg, _ := encode(map[string]any{"code": code})
-	return w.Call(context.Background(), casemate.Call{Tool: tool, Session: s, Arguments: arg})
+	return w.Call(context.Background(), casemate.Call{Tool: tool, Session: s, Arguments: arg, Settle: true})
 }
 
 // must returns the text of a call that succeeds.

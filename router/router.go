@@ -16,6 +16,11 @@
 //	end the sandbox             or keep it for its session
 //	label and record            and hand out the outcome
 //
+// An outcome is handed to the recorder before it is handed out, and not waited
+// for: the next call does not run before it is appended. A sandbox that served
+// one call ends behind its answer, 32 at once, and the outcome, which says what
+// it used, is recorded then; with Call.Settle the answer waits for both.
+//
 // A call with a key passes this way once for its session: the same key again
 // gets the same outcome, or joins the call while it runs. A key of which no
 // outcome is kept any more answers Unknown, and never runs again. A call of
@@ -79,6 +84,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -116,6 +122,7 @@ type Router struct {
 	epoch    time.Time
 	idle     time.Duration  // after which a guest of a session is ended
 	slots    chan struct{}  // one for each call that runs
+	graves   chan struct{}  // one for each guest that ends behind its call's answer
 	calls    sync.WaitGroup // calls in flight
 	owned    sync.WaitGroup // every other goroutine, and every timer that is set
 
@@ -134,6 +141,8 @@ type Router struct {
 	sessions  map[casemate.SessionID]*session
 	seated    int // guests of sessions
 	live      map[*live]struct{}
+	outcomes  uint64    // handed to the recorder, and not waited for
+	owed      []*posted // of them, those that are not known to be appended, oldest first
 
 	order      *list.List // of *keyed whose outcome is kept, used last first
 	keyedBytes int64      // of them
@@ -156,6 +165,7 @@ func New(c Config) (*Router, error) {
 		epoch:    c.Now(),
 		idle:     maxIdle,
 		slots:    make(chan struct{}, c.Concurrency),
+		graves:   make(chan struct{}, maxEnding),
 		counts:   map[casemate.ToolName]*counts{},
 		changed:  make(chan struct{}),
 		inflight: map[casemate.CallID]*call{},
@@ -345,7 +355,7 @@ func (r *Router) Shutdown(ctx context.Context) error {
 	}
 	r.pool.Close()
 	r.owned.Wait()
-	return err
+	return errors.Join(err, r.settle(math.MaxUint64))
 }
 
 func shutDown() *casemate.Error {

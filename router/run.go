@@ -14,6 +14,9 @@ import (
 // run has a slot, and the seat where the guest is a session's: it serves the
 // call.
 func (k *call) run(ctx context.Context) error {
+	if err := k.recorded(); err != nil {
+		return err
+	}
 	begin := time.Now()
 	rp, g, err := k.serve(ctx)
 	if g == nil {
@@ -33,7 +36,10 @@ func (k *call) run(ctx context.Context) error {
 		}
 	}
 	usage.Wall = time.Since(begin)
-	if k.seat == nil || !rp.done || ctx.Err() != nil {
+	switch {
+	case k.seat == nil && rp.done && !k.Settle && try(k.r.graves):
+		k.ending = g
+	case k.seat == nil || !rp.done || ctx.Err() != nil:
 		k.end(g)
 		if k.seat != nil && rp.done {
 			k.seat.lost = "a call was cancelled"

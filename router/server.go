@@ -154,6 +154,9 @@ func (k *call) ask(ctx context.Context) error {
 // request asks the server what the call asks.
 func (k *call) request(ctx context.Context, g *live) (json.RawMessage, error) {
 	m := k.tool.Run.MCP
+	if err := k.recorded(); err != nil {
+		return nil, err
+	}
 	r := upstream.Request{Method: k.Method, Params: k.Arguments, Client: k.Client}
 	if !k.tool.base() {
 		if err := g.server.Check(ctx, m.Tool, m.Listed); err != nil {
@@ -279,6 +282,9 @@ func (k *call) part(g *live, hung bool) casemate.Label {
 // launch starts the server and shakes hands with it. One that ends when it is
 // asked for the stateless version is started again, and not asked for it.
 func (k *call) launch(ctx context.Context, st upstream.State) (*live, error) {
+	if err := k.recorded(); err != nil {
+		return nil, err
+	}
 	m := k.tool.Run.MCP
 	all := k.r.clients(k.session, m.Server)
 	if k.Client != nil {

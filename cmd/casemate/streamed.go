@@ -18,7 +18,7 @@ func (s *server) streamed(ctx context.Context, session casemate.SessionID, in ex
 	if s.stderr == nil {
 		return nil, errors.New("this router has no streams")
 	}
-	c := casemate.Call{Session: session, Tool: in.Tool, Arguments: []byte("{}"), Stdin: os.Stdin, Terminal: in.Terminal, Events: s.events}
+	c := casemate.Call{Session: session, Tool: in.Tool, Arguments: []byte("{}"), Stdin: os.Stdin, Terminal: in.Terminal, Events: s.events, Settle: true}
 	var broken atomic.Bool // the guest's output goes nowhere
 	c.Output = func(stream int, b []byte) error {
 		to := io.Writer(os.Stdout)

@@ -105,7 +105,7 @@ func (a *API) run(ctx context.Context, c gateway.Credential, q *request) (*casem
 		return nil, err
 	}
 	defer release()
-	q.Session = id
+	q.Session, q.Settle = id, true // it tells what was used
 	t := a.find(c, q.Tool)
 	if t == nil && !c.All() {
 		return a.hidden(ctx, q.Call), nil

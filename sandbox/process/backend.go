@@ -85,8 +85,7 @@ func (b *Backend) Reconnect(conn *os.File) {
 // spawner returns the link to a spawner that lives; where it is gone it waits
 // for another, for a short time.
 func (b *Backend) spawner(ctx context.Context) (*link, error) {
-	late := time.NewTimer(replaced)
-	defer late.Stop()
+	var late *time.Timer
 	for {
 		b.mu.Lock()
 		l, changed, closed := b.link, b.changed, b.closed
@@ -98,6 +97,10 @@ func (b *Backend) spawner(ctx context.Context) (*link, error) {
 		}
 		if closed {
 			return nil, errSpawner
+		}
+		if late == nil {
+			late = time.NewTimer(replaced)
+			defer late.Stop()
 		}
 		select {
 		case <-changed:
@@ -190,6 +193,15 @@ var errSpawner = &casemate.Error{Op: "start", Kind: casemate.Internal, Err: erro
 // ask sends one request and waits for its answer. When ctx is done first, the
 // answer is given to abandoned, in its time.
 func (b *link) ask(ctx context.Context, m *spawn.Message, abandoned func(answer)) (answer, error) {
+	ch, err := b.send(m)
+	if err != nil {
+		return answer{}, err
+	}
+	return b.await(ctx, ch, abandoned)
+}
+
+// send sends one request, whose answer comes through the channel.
+func (b *link) send(m *spawn.Message) (chan answer, error) {
 	ch := make(chan answer, 1)
 	b.mu.Lock()
 	b.seq++
@@ -201,10 +213,15 @@ func (b *link) ask(ctx context.Context, m *spawn.Message, abandoned func(answer)
 		delete(b.waiting, m.Seq)
 		b.mu.Unlock()
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-			return answer{}, errSpawner
+			return nil, errSpawner
 		}
-		return answer{}, &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("the spawner does not answer: " + err.Error()), Fix: "start casemate again"}
+		return nil, &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("the spawner does not answer: " + err.Error()), Fix: "start casemate again"}
 	}
+	return ch, nil
+}
+
+// await waits for the answer to what was sent.
+func (b *link) await(ctx context.Context, ch chan answer, abandoned func(answer)) (answer, error) {
 	var a answer
 	var ok bool
 	select {
@@ -347,22 +364,39 @@ func capabilities(rows []spawn.Control) casemate.Capabilities {
 
 // Record appends one receipt. It blocks until the spawner has written it.
 func (b *Backend) Record(r casemate.Receipt) error {
-	line, err := json.Marshal(r)
+	appended, err := b.Post(r)
 	if err != nil {
 		return err
+	}
+	return appended()
+}
+
+// Post hands one receipt to the spawner, which appends them in the order in
+// which they come; see casemate.Poster. It blocks only while there is no
+// spawner, or that does not read.
+func (b *Backend) Post(r casemate.Receipt) (appended func() error, err error) {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
 	}
 	if len(line) > spawn.MaxRecord {
 		r.Changes = append(r.Changes[:min(8, len(r.Changes)):min(8, len(r.Changes))], casemate.Change{Did: "more", Why: "the record is cut; see casemate diff"})
 		if line, err = json.Marshal(r); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	l, err := b.spawner(context.Background())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = l.ask(context.Background(), &spawn.Message{Op: spawn.OpRecord, Line: string(line)}, nil)
-	return err
+	ch, err := l.send(&spawn.Message{Op: spawn.OpRecord, Line: string(line)})
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		_, err := l.await(context.Background(), ch, nil)
+		return err
+	}, nil
 }
 
 // A sandbox is one guest of the process backend.
