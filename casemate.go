@@ -368,6 +368,7 @@ type Grant struct {
 	Memory    int64
 	Disk      int64
 	Processes int
+	CPU       float64 // cores
 	Output    int64
 	Timeout   time.Duration
 	Without   []string // At of the profile's mounts that this call does not get

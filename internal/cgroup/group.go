@@ -159,6 +159,35 @@ func (m *member) parentHasLess(milli int64) bool {
 	return err1 == nil && err2 == nil && quota > 0 && quota*1000 < milli*period
 }
 
+// Lower lowers limits of a group that is in use; 0 leaves one as it is, and one
+// that the group does not hold is not held afterwards either. Memory below what
+// the group uses now is an error, and not the end of its processes.
+func (g *Group) Lower(l Limits) error {
+	for _, ask := range []struct {
+		control string
+		value   int64
+		set     func(*member) error
+	}{
+		{Memory, l.Memory, func(m *member) error {
+			if used, err := m.number("memory.current"); err == nil && used > l.Memory { // version 1 says EBUSY itself
+				return unix.EBUSY
+			}
+			return m.setMemory(l.Memory)
+		}},
+		{CPU, l.MilliCPU, func(m *member) error { return m.setCPU(l.MilliCPU) }},
+		{Processes, l.Processes, func(m *member) error { return m.write("pids.max", strconv.FormatInt(l.Processes, 10)) }},
+	} {
+		if ask.value <= 0 || g.held[ask.control] == "" {
+			continue
+		}
+		m := g.members[ask.control]
+		if err := ask.set(m); err != nil {
+			return errors.New(ask.control + ": " + failure(m.path, err))
+		}
+	}
+	return nil
+}
+
 // Add moves a process into the group. It costs milliseconds where the kernel
 // must wait for every processor; Enter and FD have no such cost.
 func (g *Group) Add(pid int) error {

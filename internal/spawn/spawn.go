@@ -37,6 +37,8 @@ const (
 	OpFailed                  //
 	OpExited                  // spawner, unasked: a sandbox is gone
 	OpFreeze                  // router: Freeze → Done, or Failed
+	OpNarrow                  // router: Narrow → Narrowed, or Failed
+	OpNarrowed                // spawner: Started, without descriptors
 )
 
 // A Start asks for a sandbox of a pinned tool. Zero limits are the plan's;
@@ -46,7 +48,14 @@ type Start struct {
 	Memory    int64
 	Disk      int64
 	Processes int64
-	Without   []string
+	MilliCPU  int64
+	Without   []string // mounts, by At
+}
+
+// A Narrow gives a sandbox that is parked less than it was started with, once.
+type Narrow struct {
+	ID    uint64
+	Start Start // its Digest is that of the sandbox, or ""
 }
 
 // A Started says that the guest waits, and what is enforced.
@@ -121,6 +130,7 @@ type Message struct {
 	Start   Start    //
 	Commit  Commit   //
 	Freeze  Freeze   //
+	Narrow  Narrow   //
 	Line    string   // of record; the call of undo
 	Started Started  //
 	Changes []Change // of committed
@@ -136,11 +146,10 @@ func (m *Message) Encode() ([]byte, error) {
 	w.Uint(m.Seq)
 	switch m.Op {
 	case OpStart:
-		w.String(m.Start.Digest)
-		w.Int(m.Start.Memory)
-		w.Int(m.Start.Disk)
-		w.Int(m.Start.Processes)
-		w.Strings(m.Start.Without)
+		m.Start.encode(w)
+	case OpNarrow:
+		w.Uint(m.Narrow.ID)
+		m.Narrow.Start.encode(w)
 	case OpCommit:
 		w.Uint(m.Commit.ID)
 		w.String(m.Commit.Call)
@@ -152,7 +161,7 @@ func (m *Message) Encode() ([]byte, error) {
 		w.Uint(m.ID)
 	case OpRecord, OpUndo:
 		w.String(m.Line)
-	case OpStarted:
+	case OpStarted, OpNarrowed:
 		w.Uint(m.Started.ID)
 		w.Int(m.Started.Pid)
 		m.Started.Enforced.encode(w)
@@ -187,6 +196,19 @@ func (m *Message) Encode() ([]byte, error) {
 	return w.B, nil
 }
 
+func (s *Start) encode(w *codec.Writer) {
+	w.String(s.Digest)
+	w.Int(s.Memory)
+	w.Int(s.Disk)
+	w.Int(s.Processes)
+	w.Int(s.MilliCPU)
+	w.Strings(s.Without)
+}
+
+func decodeStart(r *codec.Reader) Start {
+	return Start{r.String(), r.Int(), r.Int(), r.Int(), r.Int(), r.Strings()}
+}
+
 func (e *Enforced) encode(w *codec.Writer) {
 	w.Strings(e.Namespaces)
 	w.String(e.Seccomp)
@@ -211,7 +233,9 @@ func Decode(b []byte) (*Message, error) {
 	m := &Message{Op: Op(r.Uint()), Seq: r.Uint()}
 	switch m.Op {
 	case OpStart:
-		m.Start = Start{r.String(), r.Int(), r.Int(), r.Int(), r.Strings()}
+		m.Start = decodeStart(r)
+	case OpNarrow:
+		m.Narrow = Narrow{r.Uint(), decodeStart(r)}
 	case OpCommit:
 		m.Commit = Commit{r.Uint(), r.String(), r.Int()}
 	case OpFreeze:
@@ -220,7 +244,7 @@ func Decode(b []byte) (*Message, error) {
 		m.ID = r.Uint()
 	case OpRecord, OpUndo:
 		m.Line = r.String()
-	case OpStarted:
+	case OpStarted, OpNarrowed:
 		m.Started = Started{ID: r.Uint(), Pid: r.Int(), Enforced: decodeEnforced(r)}
 	case OpCommitted:
 		m.Changes = codec.ReadList(r, func() Change { return Change{r.String(), r.String(), r.String(), r.String(), r.String()} })

@@ -29,9 +29,11 @@ type box struct {
 	unwatch func()
 	gone    chan struct{} // closed when no process of it is left
 
-	mu     sync.Mutex // of setup, of commits, and of what follows
-	stamps map[int]stamps
-	held   hold
+	mu       sync.Mutex // of setup, of commits, and of what follows
+	stamps   map[int]stamps
+	held     hold
+	enforced spawn.Enforced
+	narrowed bool
 
 	groupMu sync.Mutex // of the group's files; after mu
 	ended   bool       // and they are closed
@@ -76,28 +78,6 @@ func (s *server) guestOf(r spawn.Start) (plan.Guest, plan.Host, error) {
 	}
 	g, err := narrow(p.Guests[i], r)
 	return g, p.Host, err
-}
-
-func narrow(g plan.Guest, r spawn.Start) (plan.Guest, error) {
-	for _, l := range []struct {
-		name string
-		have *int64
-		want int64
-	}{{"memory", &g.Memory, r.Memory}, {"disk", &g.Disk, r.Disk}, {"processes", &g.Processes, r.Processes}} {
-		if l.want > *l.have {
-			return g, refuse("denied", "the grant asks for more "+l.name+" than its tool has")
-		}
-		if l.want > 0 {
-			*l.have = l.want
-		}
-	}
-	for _, at := range r.Without {
-		if !slices.ContainsFunc(g.Mounts, func(m plan.Mount) bool { return m.At == at }) {
-			return g, refuse("denied", "the grant leaves out a mount that its tool does not have")
-		}
-	}
-	g.Mounts = slices.DeleteFunc(slices.Clone(g.Mounts), func(m plan.Mount) bool { return slices.Contains(r.Without, m.At) })
-	return g, nil
 }
 
 // make starts one sandbox and returns when its guest waits.
@@ -156,6 +136,7 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 	if err != nil {
 		return nil, 0, nil, err
 	}
+	b.enforced = *enforced
 	s.mu.Lock()
 	s.next++
 	b.id = s.next

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -266,9 +267,7 @@ func (b *Backend) Start(ctx context.Context, spec casemate.Spec) (casemate.Sandb
 	if err != nil {
 		return nil, err
 	}
-	a, err := l.ask(ctx, &spawn.Message{Op: spawn.OpStart, Start: spawn.Start{
-		Digest: string(digest), Memory: g.Memory, Disk: g.Disk, Processes: int64(g.Processes), Without: g.Without,
-	}}, l.abandon)
+	a, err := l.ask(ctx, &spawn.Message{Op: spawn.OpStart, Start: startOf(string(digest), g)}, l.abandon)
 	if err != nil {
 		if e, ok := errors.AsType[*casemate.Error](err); ok {
 			copied := *e
@@ -411,6 +410,7 @@ type sandbox struct {
 	orphan   bool         // it died with the spawner
 	once     sync.Once
 	closed   error
+	narrower atomic.Pointer[casemate.Enforced] // instead of enforced
 }
 
 // A pipe notes when the guest got its first byte since the last commit: what
@@ -419,10 +419,12 @@ type pipe struct {
 	*os.File
 	mu    sync.Mutex
 	since int64
+	used  bool // it got a byte
 }
 
 func (p *pipe) Write(b []byte) (int, error) {
 	p.mu.Lock()
+	p.used = true
 	if p.since == 0 {
 		var ts unix.Timespec
 		unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts)
@@ -430,6 +432,12 @@ func (p *pipe) Write(b []byte) (int, error) {
 	}
 	p.mu.Unlock()
 	return p.File.Write(b)
+}
+
+func (p *pipe) written() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.used
 }
 
 func (p *pipe) claimed() int64 {
@@ -444,7 +452,12 @@ func (p *pipe) claimed() int64 {
 func (s *sandbox) Guest() io.ReadWriteCloser { return &s.guest }
 
 // Enforced says what is on.
-func (s *sandbox) Enforced() casemate.Enforced { return s.enforced }
+func (s *sandbox) Enforced() casemate.Enforced {
+	if e := s.narrower.Load(); e != nil {
+		return *e
+	}
+	return s.enforced
+}
 
 // Pid is the sandbox's first process as the host sees it.
 func (s *sandbox) Pid() int { return s.pid }
