@@ -288,13 +288,24 @@ func (b *link) abandon(a answer) {
 }
 
 func (b *link) started(a answer) (*sandbox, error) {
-	if a.m.Op != spawn.OpStarted || len(a.fds) != 1 {
+	if a.m.Op != spawn.OpStarted || len(a.fds) != 1 && len(a.fds) != 3 {
+		for _, fd := range a.fds {
+			unix.Close(fd)
+		}
 		return nil, errSpawner
 	}
-	unix.SetNonblock(a.fds[0], true) // so that closing it wakes whoever reads
 	st := a.m.Started
 	s := &sandbox{b: b, id: st.ID, pid: int(st.Pid), enforced: enforced(st.Enforced), gone: make(chan struct{})}
-	s.guest.File = os.NewFile(uintptr(a.fds[0]), "guest")
+	if len(a.fds) == 3 { // it is forked
+		m, err := newMux([3]int(a.fds), s.gone, func() (spawn.Exited, bool) { return s.over, !s.orphan })
+		if err != nil {
+			return nil, err
+		}
+		s.guest, s.mux = &m.pipe, m
+	} else {
+		unix.SetNonblock(a.fds[0], true) // so that closing it wakes whoever reads
+		s.guest = &pipe{File: os.NewFile(uintptr(a.fds[0]), "guest")}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.boxes[st.ID] = s
@@ -404,7 +415,8 @@ type sandbox struct {
 	id       uint64
 	pid      int
 	enforced casemate.Enforced
-	guest    pipe
+	guest    *pipe
+	mux      *mux // before guest, where it is forked
 	gone     chan struct{}
 	over     spawn.Exited // once gone is closed
 	orphan   bool         // it died with the spawner
@@ -448,8 +460,14 @@ func (p *pipe) claimed() int64 {
 	return since
 }
 
-// Guest is a unix stream socket.
-func (s *sandbox) Guest() io.ReadWriteCloser { return &s.guest }
+// Guest is a unix stream socket, or what makes one stream of a forked guest's
+// socket and pipes.
+func (s *sandbox) Guest() io.ReadWriteCloser {
+	if s.mux != nil {
+		return s.mux
+	}
+	return s.guest
+}
 
 // Enforced says what is on.
 func (s *sandbox) Enforced() casemate.Enforced {
@@ -514,11 +532,14 @@ func (s *sandbox) Commit(ctx context.Context, call casemate.CallID) ([]casemate.
 // Close kills the sandbox and returns when nothing of it is left.
 func (s *sandbox) Close() error {
 	s.once.Do(func() {
+		if s.mux != nil {
+			s.mux.killed.Store(true) // what ends it now is no answer
+		}
 		_, s.closed = s.b.ask(context.Background(), &spawn.Message{Op: spawn.OpKill, ID: s.id}, nil)
 		if s.closed == errSpawner {
 			s.closed = nil // its sandboxes die with it
 		}
-		s.guest.Close()
+		s.Guest().Close()
 		s.b.mu.Lock()
 		delete(s.b.boxes, s.id)
 		s.b.mu.Unlock()
