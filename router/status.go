@@ -92,6 +92,7 @@ type PoolStatus struct {
 	Wanted     int               `json:"wanted"`      // parked ones, as the demand is
 	Starting   int               `json:"starting"`    // starts in progress
 	Waiting    int               `json:"waiting"`     // claims that wait for a start
+	Bytes      int64             `json:"bytes"`       // that the parked ones hold
 	ParkedPids []int             `json:"parked_pids"` // where the backend knows them
 	Error      string            `json:"error,omitempty"`
 	pool.Totals
