@@ -29,6 +29,17 @@ type Totals struct {
 	Claim   Histogram `json:"claim"`   // how long claims took that got one
 }
 
+// Add counts what o counted, too.
+func (t *Totals) Add(o Totals) {
+	t.Claimed += o.Claimed
+	t.Cold += o.Cold
+	t.Refused += o.Refused
+	t.Failed += o.Failed
+	t.Thrown += o.Thrown
+	t.Start.join(o.Start)
+	t.Claim.join(o.Claim)
+}
+
 // A Histogram counts durations. Its buckets are cumulative: Counts[i] is of
 // those that took Bounds()[i] seconds at most, and Count is of all.
 type Histogram struct {
@@ -52,5 +63,13 @@ func (h *Histogram) Add(d time.Duration) {
 	bounds := Bounds()
 	for i := len(bounds) - 1; i >= 0 && s <= bounds[i]; i-- {
 		h.Counts[i]++
+	}
+}
+
+func (h *Histogram) join(o Histogram) {
+	h.Count += o.Count
+	h.Sum += o.Sum
+	for i := range h.Counts {
+		h.Counts[i] += o.Counts[i]
 	}
 }

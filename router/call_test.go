@@ -495,9 +495,7 @@ func TestStop(t *testing.T) {
 		t.Errorf("stopped %d", n)
 	}
 	all.Wait()
-	if n := w.b.alive(); n != 0 {
-		t.Errorf("%d guests are alive", n)
-	}
+	until(t, "none is alive", func() bool { return w.b.alive() == 0 }) // one that had not begun a call may be behind
 	wants(t, w.code("good", s1, "get x"), casemate.Gone, "lost: stopped by the operator")
 	if got := w.must("good", s1, "get x"); got != "<>" {
 		t.Error(got)
@@ -613,7 +611,7 @@ func TestReloadWhileASessionIsServed(t *testing.T) {
 func TestParkedGuestsKilled(t *testing.T) {
 	w := newWorld(t, Config{Pool: pool.Limits{Max: 4}}, a("good"))
 	for i := range 10 {
-		until(t, "one is parked", func() bool { return w.Status().Pools[0].Parked == 1 })
+		until(t, "one is parked", func() bool { return w.Status().Pools[0].Parked > 0 })
 		pid := w.Status().Pools[0].ParkedPids[0]
 		syscall.Kill(pid, syscall.SIGKILL)
 		if i%2 == 0 {

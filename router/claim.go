@@ -11,6 +11,7 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/guest"
+	"github.com/casemate/casemate/pool"
 )
 
 // The bounds of a start.
@@ -93,17 +94,15 @@ func readReady(r io.Reader) error {
 	return nil
 }
 
-// claim takes a guest that has served nothing; key is the tool's guest, or a
-// variant of it, of which none is parked.
-func (r *Router) claim(ctx context.Context, t *tool, key casemate.Digest) (g *live, warm bool, err error) {
-	var sb casemate.Sandbox
-	if key == t.guest && t.parkable() {
-		sb, warm, err = r.pool.Claim(ctx, t.digest, t.Tool)
-	} else {
-		sb, err = start(ctx, t, key)
-	}
+// claim takes a guest that has served nothing, and says whether it was parked.
+// Where none is, it waits for its session's turn to have one started.
+func (r *Router) claim(ctx context.Context, session casemate.SessionID, t *tool, k *pool.Kind) (g *live, warm bool, err error) {
+	sb, warm, err := r.pool.Claim(ctx, session, k)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = cancelled(ctx, t.Name)
+		}
 		return nil, false, err
 	}
-	return r.own(t, key, sb), warm, nil
+	return r.own(t, k.Key.Guest, sb), warm, nil
 }

@@ -21,6 +21,7 @@ type live struct {
 	once  sync.Once
 
 	server *upstream.Server // of a tool of MCP, else nil
+	frozen casemate.Freezer // of a server that was parked, else nil
 	users  int              // calls that it serves; who has its seat guards it
 	commit sync.Mutex       // one at a time
 
@@ -29,7 +30,11 @@ type live struct {
 
 func (r *Router) own(t *tool, key casemate.Digest, sb casemate.Sandbox) *live {
 	g := &live{r: r, tool: t, key: key, sb: sb, pipe: sb.Guest()}
-	g.in = bufio.NewReaderSize(g.pipe, 32<<10)
+	if w, ok := sb.(*waiting); ok {
+		g.sb, g.in, g.server, g.frozen = w.Sandbox, w.in, w.server, w.frozen
+	} else {
+		g.in = bufio.NewReaderSize(g.pipe, 32<<10)
+	}
 	r.mu.Lock()
 	r.live[g] = struct{}{}
 	r.mu.Unlock()

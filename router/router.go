@@ -133,6 +133,7 @@ type Router struct {
 	tools     map[casemate.ToolName]*tool
 	listed    []*casemate.Tool
 	servers   []*casemate.Tool
+	guests    map[casemate.Digest]bool // those that serve a tool
 	counts    map[casemate.ToolName]*counts
 	strangers Tally // of calls of what is no tool
 	changed   chan struct{}
@@ -176,7 +177,7 @@ func New(c Config) (*Router, error) {
 	for _, b := range c.Backends {
 		r.backends = append(r.backends, newBackend(b))
 	}
-	r.pool = pool.New(c.Pool, r.park)
+	r.pool = pool.New(c.Pool)
 	if err := r.Reload(c.Tools, c.Refused); err != nil {
 		r.pool.Close()
 		return nil, err
@@ -218,7 +219,8 @@ func (r *Router) Reload(tools []*casemate.Tool, refused map[casemate.ToolName]*c
 
 	next := map[casemate.ToolName]*tool{}
 	guests := map[casemate.Digest]bool{} // those that serve a tool
-	var parkable []pool.Entry
+	var kinds []*pool.Kind
+	places := map[pool.Key]int{} // of kinds
 	for _, t := range tools {
 		if t == nil {
 			return &casemate.Error{Op: "load", Kind: casemate.Invalid, Err: errors.New("a tool is nil")}
@@ -237,8 +239,13 @@ func (r *Router) Reload(tools []*casemate.Tool, refused map[casemate.ToolName]*c
 		if e := refused[t.Name]; e != nil {
 			n.refused = e
 		}
-		if n.parkable() {
-			parkable = append(parkable, pool.Entry{Key: n.digest, Tool: n.Tool})
+		if n.refused == nil {
+			if i, ok := places[n.kind.Key]; ok {
+				kinds[i] = shared(kinds[i], n.kind)
+			} else {
+				places[n.kind.Key] = len(kinds)
+				kinds = append(kinds, n.kind)
+			}
 		}
 		next[name] = n
 		guests[n.guest] = guests[n.guest] || n.refused == nil
@@ -261,13 +268,13 @@ func (r *Router) Reload(tools []*casemate.Tool, refused map[casemate.ToolName]*c
 		}
 		t.counts = r.counts[name]
 	}
-	r.tools = next
+	r.tools, r.guests = next, guests
 	r.listed, r.servers = sorted(next, false), sorted(next, true)
 	close(r.changed)
 	r.changed = make(chan struct{})
 	r.mu.Unlock()
 
-	r.pool.Want(parkable)
+	r.pool.Want(kinds)
 	r.unseat(func(s *session, g *live) string {
 		t := next[g.tool.Name]
 		if g.tool.Run.MCP != nil && !guests[g.tool.guest] || g.tool.Run.MCP == nil && (t == nil || t.digest != g.tool.digest || t.refused != nil) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/guest"
+	"github.com/casemate/casemate/pool"
+	"github.com/casemate/casemate/upstream"
 )
 
 // run has a slot, and the seat where the guest is a session's: it serves the
@@ -95,6 +97,14 @@ func (k *call) serve(ctx context.Context) (*reply, *live, error) {
 	}
 }
 
+// kind says how the sandbox that serves the call is made.
+func (k *call) kind() *pool.Kind {
+	if key := k.key(); key != k.tool.guest {
+		return k.r.kind(k.tool, key, upstream.Options{})
+	}
+	return k.tool.kind
+}
+
 // limited is ctx for as long as the call may take: the profile's timeout, or
 // the caller's own where that is shorter.
 func (k *call) limited(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -109,7 +119,7 @@ func (k *call) limited(ctx context.Context) (context.Context, context.CancelFunc
 // that is parked or started.
 func (k *call) guest(ctx context.Context) (g *live, warm, fresh bool, err error) {
 	if k.seat == nil {
-		g, warm, err = k.r.claim(ctx, k.tool, k.key())
+		g, warm, err = k.r.claim(ctx, k.Session, k.tool, k.kind())
 		k.unstarted = err != nil
 		return g, warm, true, err
 	}
@@ -123,7 +133,7 @@ func (k *call) guest(ctx context.Context) (g *live, warm, fresh bool, err error)
 	if err := k.r.place(k.tool); err != nil {
 		return nil, false, false, err
 	}
-	g, warm, err = k.r.claim(ctx, k.tool, k.key())
+	g, warm, err = k.r.claim(ctx, k.Session, k.tool, k.kind())
 	if k.unstarted = err != nil; err != nil {
 		k.r.mu.Lock()
 		k.r.seated--

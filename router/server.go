@@ -300,12 +300,17 @@ func (k *call) launch(ctx context.Context, st upstream.State) (*live, error) {
 		o.Log = func(line string) { to(server, session, line) }
 	}
 	for {
-		g, warm, err := k.r.claim(ctx, k.tool, k.key())
+		g, warm, err := k.r.claim(ctx, k.Session, k.tool, k.r.kind(k.tool, k.key(), o))
 		if err != nil {
 			return nil, err
 		}
 		g.label = g.label.Join(k.Label)
-		if g.server, err = upstream.Open(ctx, g.pipe, g.in, o); err == nil {
+		if g.server != nil {
+			err = g.wake(ctx, o)
+		} else {
+			g.server, err = upstream.Open(ctx, g.pipe, g.in, o)
+		}
+		if err == nil {
 			return g, nil
 		}
 		gone := errors.Is(err, upstream.ErrGone)

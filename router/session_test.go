@@ -157,8 +157,9 @@ func TestEndSessionWhileCalled(t *testing.T) {
 	begin := time.Now()
 	w.EndSession(s)
 	all.Wait()
-	if n := w.b.alive(); n != 0 || time.Since(begin) > 2*time.Second {
-		t.Errorf("%d guests after %s", n, time.Since(begin))
+	until(t, "none is alive", func() bool { return w.b.alive() == 0 }) // one that had not begun a call may be behind
+	if time.Since(begin) > 2*time.Second {
+		t.Errorf("after %s", time.Since(begin))
 	}
 }
 

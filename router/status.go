@@ -98,6 +98,23 @@ type PoolStatus struct {
 	pool.Totals
 }
 
+// add counts a place of the guest's.
+func (ps *PoolStatus) add(p pool.Place) {
+	ps.Parked += len(p.Parked)
+	ps.Wanted += p.Wanted
+	ps.Starting += p.Starting
+	ps.Waiting += p.Waiting
+	for _, sb := range p.Parked {
+		if p, ok := sb.(interface{ Pid() int }); ok {
+			ps.ParkedPids = append(ps.ParkedPids, p.Pid())
+		}
+	}
+	if p.Err != nil {
+		ps.Error = p.Err.Error()
+	}
+	ps.Totals.Add(p.Totals)
+}
+
 // A CallStatus is one call in flight.
 type CallStatus struct {
 	Call    casemate.CallID    `json:"call"`
@@ -110,36 +127,39 @@ type CallStatus struct {
 // Pid() int shows its first process.
 func (r *Router) Status() Status {
 	st := Status{Pools: []PoolStatus{}, Calls: []CallStatus{}}
-	places := map[casemate.Digest]pool.Place{}
+	places := map[casemate.Digest][]pool.Place{}
 	for _, p := range r.pool.Places() {
-		places[p.Key.Guest] = p
+		places[p.Key.Guest] = append(places[p.Key.Guest], p)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	busy := map[casemate.Digest]int{}
 	shown := map[casemate.Digest]*tool{}
+	show := func(d casemate.Digest, t *tool) {
+		if o := shown[d]; o == nil || t.Name < o.Name {
+			shown[d] = t
+		}
+	}
 	for _, t := range r.tools {
-		shown[t.digest] = t
+		show(t.guest, t)
 	}
 	for g := range r.live {
-		busy[g.tool.digest]++
-		shown[g.tool.digest] = g.tool // of before a reload, too
+		busy[g.key]++
+		show(g.key, g.tool) // of before a reload, too
 	}
 	for d, t := range shown {
-		ps := PoolStatus{Key: d, Tool: t.Name, Busy: busy[d], Parked: len(places[d].Parked), ParkedPids: []int{}}
+		ps := PoolStatus{Key: d, Tool: t.Name, Busy: busy[d], ParkedPids: []int{}}
+		if t.Run.MCP != nil {
+			ps.Tool = casemate.ToolName(t.Run.MCP.Server)
+		}
 		if t.backend != nil {
 			ps.Backend = t.backend.Name()
 		}
-		for _, sb := range places[d].Parked {
-			if p, ok := sb.(interface{ Pid() int }); ok {
-				ps.ParkedPids = append(ps.ParkedPids, p.Pid())
-			}
+		for _, p := range places[d] {
+			ps.add(p)
 		}
-		switch {
-		case t.refused != nil:
+		if t.refused != nil {
 			ps.Error = t.refused.Error()
-		case places[d].Err != nil:
-			ps.Error = places[d].Err.Error()
 		}
 		st.Pools = append(st.Pools, ps)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/pool"
+	"github.com/casemate/casemate/upstream"
 )
 
 // A tool is a casemate.Tool, compiled. It does not change once it is made.
@@ -24,16 +26,11 @@ type tool struct {
 	refused *casemate.Error // it cannot run here
 	writes  bool            // it has a write grant
 	counts  *counts
+	kind    *pool.Kind // of its guest; of an MCP server, as it is told nothing of its client
 }
 
 // base says whether t is an MCP server itself, which no planner calls.
 func (t *tool) base() bool { return t.Run.MCP != nil && t.Run.MCP.Tool == "" }
-
-// parkable says whether a sandbox of t may wait for a call: it is used up by
-// one, and holds nothing that is a session's own.
-func (t *tool) parkable() bool {
-	return t.refused == nil && !t.base() && len(t.Security.Pass) == 0 && (t.Run.MCP == nil || t.profile.Scope == casemate.ScopeCall)
-}
 
 // compile makes a tool; where old is the same tool, its schema is taken over.
 // A tool that no backend can confine is refused, and not an error; nor is one
@@ -67,7 +64,13 @@ func (r *Router) compile(t *casemate.Tool, old *tool) (*tool, error) {
 	var err *casemate.Error
 	if n.backend, err = r.choose(t.Name, n.profile); err != nil {
 		n.refused = err
+		return n, nil
 	}
+	var o upstream.Options
+	if n.Run.MCP != nil {
+		o = r.options(n)
+	}
+	n.kind = r.kind(n, n.guest, o)
 	return n, nil
 }
 
@@ -148,19 +151,4 @@ func listedTool(t *casemate.Tool) *casemate.Tool {
 // variant of it.
 func spec(t *tool, key casemate.Digest) casemate.Spec {
 	return casemate.Spec{Tool: t.Tool, Grant: casemate.Grant{Tool: key}}
-}
-
-// park is the pool's start function; see start.
-func (r *Router) park(ctx context.Context, want *casemate.Tool) (casemate.Sandbox, error) {
-	name := want.Name
-	if want.Run.MCP != nil && want.Run.MCP.Tool == "" {
-		name = serverName(name)
-	}
-	r.mu.Lock()
-	t := r.tools[name]
-	r.mu.Unlock()
-	if t == nil || t.Tool != want {
-		return nil, &casemate.Error{Op: "park", Tool: want.Name, Kind: casemate.Gone, Err: errors.New("the tool was changed before it could start"), Fix: "call it again, after another look at the list of tools"}
-	}
-	return start(ctx, t, t.guest)
 }

@@ -72,6 +72,8 @@ func (s *Server) requested(e envelope) {
 	busy := s.asking >= maxAsking
 	if !busy {
 		s.asking++
+	} else if s.parked {
+		s.spoiled = true
 	}
 	s.mu.Unlock()
 	if busy {
@@ -84,6 +86,11 @@ func (s *Server) requested(e envelope) {
 			s.asking--
 			s.mu.Unlock()
 		}()
+		select {
+		case <-s.adopted: // nobody can be asked before
+		case <-s.ctx.Done():
+			return
+		}
 		ctx, cancel := context.WithTimeout(s.ctx, askTime)
 		defer cancel()
 		result, err := s.fulfil(ctx, e.name, e.params, nil)
@@ -188,11 +195,9 @@ func (s *Server) who(capability string) casemate.Client {
 	if c := s.latest(); c != nil && field(c.Capabilities(), capability) != nil {
 		return c
 	}
-	if s.o.Clients != nil {
-		for _, c := range s.o.Clients() {
-			if field(c.Capabilities(), capability) != nil {
-				return c
-			}
+	for _, c := range s.attached() {
+		if field(c.Capabilities(), capability) != nil {
+			return c
 		}
 	}
 	return nil

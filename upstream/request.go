@@ -328,6 +328,9 @@ func (s *Server) notified(e envelope) {
 		s.skip("a notification of an unknown method", e.method)
 		return
 	}
+	if s.hold(e) {
+		return
+	}
 	params = plain(params)
 	for _, c := range s.clients() {
 		c.Notify(s.o.Run.Server, e.name, params)
@@ -351,10 +354,8 @@ func plain(params json.RawMessage) json.RawMessage {
 // clients are those that hear what the server says to nobody in particular:
 // the attached, and where there are none, those that wait for an answer.
 func (s *Server) clients() []casemate.Client {
-	if s.o.Clients != nil {
-		if all := s.o.Clients(); len(all) > 0 {
-			return all
-		}
+	if all := s.attached(); len(all) > 0 {
+		return all
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

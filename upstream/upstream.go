@@ -28,6 +28,13 @@
 // notifications/tools/list_changed; a server that changes its tools without
 // saying so is found out when it starts the next time.
 //
+// # Parked
+//
+// A server may be opened before its client is there (Options.Parked), and is
+// told what Shape says. What it asks of its client meanwhile, and up to 16
+// notifications, wait until the client comes; one that asks more than four
+// things is not to be parked.
+//
 // # Long results
 //
 // A result of more than 1 MiB goes to who asks for it in parts (Request.Part)
@@ -106,6 +113,9 @@ type Options struct {
 	// State is what an earlier server of the same session was told, which this
 	// one is told again.
 	State State
+
+	// Parked says that its client comes later, by Adopt.
+	Parked bool
 }
 
 // State is what a server keeps for its client, beside its own memory.
@@ -175,6 +185,10 @@ type Server struct {
 	listens    map[string]context.CancelFunc // by URI; "" is of the lists
 	asking     int                           // requests of the server in progress
 	asked      map[string]*rate
+	parked     bool          // no client is there yet
+	adopted    chan struct{} // closed when one is
+	held       []envelope    // notifications for it
+	spoiled    bool          // it cannot be told all that it should be
 }
 
 // Open opens the guest at the other end of pipe, which has said that it is
@@ -205,6 +219,10 @@ func unopened(o Options, pipe io.ReadWriteCloser) *Server {
 		gone:   make(chan struct{}), listing: make(chan struct{}, 1), out: make(chan *outgoing, maxPending), taken: make(chan struct{}, 1),
 		window: guest.Window, pending: map[uint64]*pending{}, unanswered: map[uint64]bool{}, listens: map[string]context.CancelFunc{}, asked: map[string]*rate{},
 		log: logger{to: o.Log}, stale: true, patience: maxJunk,
+		parked: o.Parked, adopted: make(chan struct{}),
+	}
+	if !o.Parked {
+		close(s.adopted)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -287,11 +305,11 @@ func (l *logger) muted() bool {
 }
 
 func (l *logger) line(b []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.to == nil {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if now := time.Now(); now.Sub(l.since) >= time.Minute {
 		l.since, l.lines = now, 0
 	}

@@ -1,0 +1,95 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/casemate/casemate"
+)
+
+// maxHeld bounds what a parked server says and its client is told later.
+const maxHeld = 16
+
+// Shape is what the server is told by the handshake, as text: two Options of
+// the same server with the same shape give one and the same handshake.
+func Shape(o Options) string {
+	s := Server{o: o}
+	caps, err := canonical(s.capabilities(nil))
+	if err != nil { // it has more than one reading
+		caps = s.capabilities(nil)
+	}
+	version := Stateful
+	if o.Version >= Stateless {
+		version = Stateless
+	}
+	return version + " " + string(caps)
+}
+
+// Prepare reads what the server lists and compares it with the tools as they
+// were approved, by their names; a tool that is another one is found out again
+// by Check. It is an error where the server cannot be parked: it does not list,
+// or asked for more than can be kept for its client.
+func (s *Server) Prepare(ctx context.Context, approved map[string][]byte) error {
+	if _, err := s.list(ctx); err != nil {
+		return err
+	}
+	for tool, raw := range approved {
+		if err := s.Check(ctx, tool, json.RawMessage(raw)); err != nil && casemate.KindOf(err) != casemate.Denied {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.spoiled {
+		return errors.New("it asked for more than its client can be asked later")
+	}
+	return nil
+}
+
+// Adopt gives a server that was opened with Options.Parked to a client, once: o
+// are options of the same shape. What the server asked meanwhile is asked now,
+// and what it said is passed on.
+func (s *Server) Adopt(ctx context.Context, o Options) error {
+	s.mu.Lock()
+	s.o.Clients, s.o.State = o.Clients, o.State
+	held := s.held
+	s.held, s.parked = nil, false
+	s.mu.Unlock()
+	s.log.adopt(o.Log)
+	close(s.adopted)
+	for _, e := range held {
+		s.notified(e)
+	}
+	return s.resume(ctx)
+}
+
+// hold keeps what a parked server says until somebody is there to hear it.
+func (s *Server) hold(e envelope) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.parked {
+		return false
+	}
+	if len(s.held) < maxHeld {
+		s.held = append(s.held, e)
+	}
+	return true
+}
+
+// attached are the clients that hear the server outside of calls.
+func (s *Server) attached() []casemate.Client {
+	s.mu.Lock()
+	clients := s.o.Clients
+	s.mu.Unlock()
+	if clients == nil {
+		return nil
+	}
+	return clients()
+}
+
+func (l *logger) adopt(to func(string)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.to = to
+}
