@@ -290,6 +290,7 @@ func (p *Pool) Places() []Place {
 		pl := Place{Key: s.Key, Wanted: s.allot, Starting: s.starting, Waiting: s.queue.n, Err: s.err, Totals: s.totals}
 		for _, k := range s.parked {
 			pl.Parked = append(pl.Parked, k.Sandbox)
+			pl.Bytes += k.bytes
 		}
 		out = append(out, pl)
 	}

@@ -14,6 +14,7 @@ type Place struct {
 	Wanted   int                `json:"wanted"`   // what the demand asks for, within every bound
 	Starting int                `json:"starting"` // starts in progress
 	Waiting  int                `json:"waiting"`  // claims that wait for one
+	Bytes    int64              `json:"bytes"`    // that the parked ones hold, as far as it is known
 	Err      error              `json:"-"`        // why none could be parked the last time
 	Totals
 }

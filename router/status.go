@@ -15,6 +15,7 @@ import (
 type Why struct {
 	Tool     casemate.ToolName   `json:"tool"`
 	Digest   casemate.Digest     `json:"digest,omitempty"`
+	Guest    casemate.Digest     `json:"guest,omitempty"` // the key of its pool
 	Decision *casemate.Decision  `json:"decision"`
 	Error    *casemate.ErrorJSON `json:"error,omitempty"` // that the call would end with
 	Backend  string              `json:"backend,omitempty"`
@@ -38,7 +39,7 @@ func (r *Router) Why(_ context.Context, c casemate.Call) *Why {
 	if err != nil {
 		return no(err)
 	}
-	w.Digest, w.Security = t.digest, &t.profile
+	w.Digest, w.Guest, w.Security = t.digest, t.guest, &t.profile
 	if t.backend != nil {
 		w.Backend = t.backend.Name()
 		if caps, err := t.backend.capabilities(); err == nil {
@@ -104,6 +105,7 @@ func (ps *PoolStatus) add(p pool.Place) {
 	ps.Wanted += p.Wanted
 	ps.Starting += p.Starting
 	ps.Waiting += p.Waiting
+	ps.Bytes += p.Bytes
 	for _, sb := range p.Parked {
 		if p, ok := sb.(interface{ Pid() int }); ok {
 			ps.ParkedPids = append(ps.ParkedPids, p.Pid())

@@ -102,6 +102,20 @@ func (v poolView) lines(s sheet) []string {
 	return out
 }
 
+// String is the row on a line of its own.
+func (p poolRow) String() string {
+	s := fmt.Sprintf("%d: %d of %d parked, %d busy; %d claimed, %d cold, %d refused, %d failed", p.Server, p.Parked, p.Wanted, p.Busy, p.Claimed, p.Cold, p.Refused, p.Failed)
+	for _, h := range []struct {
+		what string
+		took pool.Histogram
+	}{{"start", p.Start}, {"claim", p.Claim}} {
+		if h.took.Count > 0 {
+			s += fmt.Sprintf("; %s p50 %s, p99 %s", h.what, quantile(h.took, 0.5), quantile(h.took, 0.99))
+		}
+	}
+	return s
+}
+
 // bounded is most lines of ls at most; the last says how many are left out.
 func bounded(ls []string, most int) []string {
 	if len(ls) <= most {

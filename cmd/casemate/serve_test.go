@@ -580,8 +580,10 @@ func TestStopAndPool(t *testing.T) {
 			}
 		}
 	}
-	if out := p.run("tools", "--live"); !strings.Contains(out, "echo") {
-		t.Errorf("tools --live: %q", out)
+	for _, args := range [][]string{{"tools", "--live"}, {"tools"}} {
+		if out := p.run(args...); strings.Count(out, fmt.Sprintf("pool of the server %d: 1 of 1 parked, 0 busy; 0 claimed", s.cmd.Process.Pid)) != 2 || !strings.Contains(out, "start p50 ") {
+			t.Errorf("%v: %s", args, out)
+		}
 	}
 	id := s.send("tools/call", map[string]any{"name": "sleep", "arguments": map[string]any{}})
 	eventually(t, "the call is in flight", func() bool { look(); return len(pools.Calls) == 1 })

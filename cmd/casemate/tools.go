@@ -19,6 +19,7 @@ type toolRow struct {
 	Server      string            `json:"server,omitempty"` // of MCP, whose tool it is
 	Description string            `json:"description,omitempty"`
 	Parameters  any               `json:"parameters,omitempty"`
+	Pools       []poolRow         `json:"pools,omitempty"` // of the servers that run it
 }
 
 func (a *app) toolsCommand() *cobra.Command {
@@ -31,11 +32,7 @@ func (a *app) toolsCommand() *cobra.Command {
 			var rows []toolRow
 			var err error
 			if live {
-				_, err = ask(c.Context(), opTools, struct{}{}, func(_ int, ws []*router.Why) {
-					for _, w := range ws {
-						rows = append(rows, toolRow{Why: w, Name: w.Tool})
-					}
-				})
+				rows, err = liveTools(c.Context())
 			} else {
 				rows, err = a.tools(c.Context())
 			}
@@ -63,6 +60,33 @@ func (a *app) toolsCommand() *cobra.Command {
 	return c
 }
 
+// liveTools asks every server of the user.
+func liveTools(ctx context.Context) (rows []toolRow, err error) {
+	_, err = ask(ctx, opTools, struct{}{}, func(pid int, ws []*router.Why) {
+		for _, w := range ws {
+			rows = append(rows, toolRow{Why: w, Name: w.Tool, Pools: []poolRow{{Server: pid}}})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	v, err := lookAtPools(ctx)
+	for i := range rows {
+		rows[i].Pools = v.of(rows[i].Guest, rows[i].Pools[0].Server)
+	}
+	return rows, err
+}
+
+// of are the pools of a guest, of one server or, where that is 0, of all.
+func (v poolView) of(guest casemate.Digest, server int) (out []poolRow) {
+	for _, p := range v.pools {
+		if p.Key == guest && guest != "" && (server == 0 || p.Server == server) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // tools asks a router of the configuration; the function that decides about
 // calls says what each tool gets.
 func (a *app) tools(ctx context.Context) ([]toolRow, error) {
@@ -82,8 +106,9 @@ func (a *app) tools(ctx context.Context) ([]toolRow, error) {
 		if err := h.ctl.do(ctx, opTools, struct{}{}, &ws); err != nil {
 			return nil, err
 		}
+		running, _ := lookAtPools(ctx) // an error means that no server can be asked: then none is shown
 		for _, w := range ws {
-			r := toolRow{Why: w, Name: w.Tool}
+			r := toolRow{Why: w, Name: w.Tool, Pools: running.of(w.Guest, 0)}
 			if t, err := l.tool(string(w.Tool)); err == nil {
 				r.Description, r.Parameters = t.Description, t.Parameters
 				if t.Run.MCP != nil {
@@ -116,6 +141,9 @@ func (a *app) row(r toolRow) error {
 	}
 	if s := controls(r.Controls); s != "" {
 		lines = append(lines, "  enforced: "+s)
+	}
+	for _, p := range r.Pools {
+		lines = append(lines, "  pool of the server "+p.String())
 	}
 	if r.Error != nil && r.Error.Kind != casemate.Invalid { // without arguments few tools may be called
 		lines = append(lines, "  not to be had here: "+escapeLine(r.Error.Message))

@@ -11,6 +11,7 @@
 //	casemate_call_seconds                  by tool: from the request to the outcome
 //	casemate_pool_parked, _busy, _wanted,
 //	  _starting, _waiting                  sandboxes, and claims that wait for one
+//	casemate_pool_memory_bytes             that the parked ones hold
 //	casemate_pool_claims_total             sandboxes handed out
 //	casemate_pool_cold_starts_total        of them, those that were not parked
 //	casemate_pool_refused_total            claims that were told busy
@@ -46,7 +47,6 @@ import (
 	"time"
 
 	"github.com/casemate/casemate/gateway"
-	"github.com/casemate/casemate/pool"
 	"github.com/casemate/casemate/router"
 )
 
@@ -116,6 +116,7 @@ func (p *page) pools(rows []router.PoolStatus) {
 		{"wanted", gauge, "Parked sandboxes that the demand asks for, within every bound.", func(s router.PoolStatus) float64 { return float64(s.Wanted) }},
 		{"starting", gauge, "Starts in progress.", func(s router.PoolStatus) float64 { return float64(s.Starting) }},
 		{"waiting", gauge, "Claims that wait for a start.", func(s router.PoolStatus) float64 { return float64(s.Waiting) }},
+		{"memory_bytes", gauge, "What the parked sandboxes hold.", func(s router.PoolStatus) float64 { return float64(s.Bytes) }},
 		{"claims_total", counter, "Sandboxes that were handed out.", func(s router.PoolStatus) float64 { return float64(s.Claimed) }},
 		{"cold_starts_total", counter, "Sandboxes that were handed out and had not been parked.", func(s router.PoolStatus) float64 { return float64(s.Cold) }},
 		{"refused_total", counter, "Claims that were told busy.", func(s router.PoolStatus) float64 { return float64(s.Refused) }},
@@ -151,17 +152,8 @@ func together(rows []router.PoolStatus) []router.PoolStatus {
 			continue
 		}
 		t := &out[len(out)-1]
-		t.Parked, t.Busy, t.Wanted, t.Starting, t.Waiting = t.Parked+s.Parked, t.Busy+s.Busy, t.Wanted+s.Wanted, t.Starting+s.Starting, t.Waiting+s.Waiting
-		t.Claimed, t.Cold, t.Refused, t.Failed, t.Thrown = t.Claimed+s.Claimed, t.Cold+s.Cold, t.Refused+s.Refused, t.Failed+s.Failed, t.Thrown+s.Thrown
-		t.Start, t.Claim = sum(t.Start, s.Start), sum(t.Claim, s.Claim)
+		t.Parked, t.Busy, t.Wanted, t.Starting, t.Waiting, t.Bytes = t.Parked+s.Parked, t.Busy+s.Busy, t.Wanted+s.Wanted, t.Starting+s.Starting, t.Waiting+s.Waiting, t.Bytes+s.Bytes
+		t.Totals.Add(s.Totals)
 	}
 	return out
-}
-
-func sum(a, b pool.Histogram) pool.Histogram {
-	for i := range a.Counts {
-		a.Counts[i] += b.Counts[i]
-	}
-	a.Count, a.Sum = a.Count+b.Count, a.Sum+b.Sum
-	return a
 }

@@ -30,7 +30,7 @@ func sample() router.Status {
 	return router.Status{
 		Pools: []router.PoolStatus{
 			{Tool: "shell", Key: "sha256:2", Backend: "process", Error: "\x1b[2J"},
-			{Tool: "python", Key: "sha256:0", Backend: "process", Parked: 2, Busy: 1, Wanted: 3, Starting: 1, Waiting: 5, Totals: totals},
+			{Tool: "python", Key: "sha256:0", Backend: "process", Parked: 2, Busy: 1, Wanted: 3, Starting: 1, Waiting: 5, Bytes: 6 << 20, Totals: totals},
 			{Tool: "python", Key: "sha256:1", Backend: "process", Busy: 1, Totals: totals},
 		},
 		Calls:    []router.CallStatus{{Tool: "python"}},
