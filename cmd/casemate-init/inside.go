@@ -80,8 +80,13 @@ func inside() int {
 }
 
 func program(name string) []byte {
-	if name == "node" {
+	switch name {
+	case "node":
 		return runners.Node()
+	case "template":
+		return runners.Template()
+	case "late":
+		return contain.LateCode()
 	}
 	return runners.Python()
 }
@@ -197,6 +202,8 @@ func run(s *contain.Setup, pipe *os.File, stopped *sync.Mutex) int {
 	switch s.Guest.Runner {
 	case "hold":
 		_, err = io.Copy(io.Discard, pipe)
+	case contain.TemplateRunner:
+		err = runners.ServeTemplate(pipe, s.Guest, contain.TemplatePath, stopped)
 	case "exec", "shell", "files", "mcp":
 		err = runners.Serve(pipe, s.Guest, stopped)
 	default:

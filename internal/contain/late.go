@@ -37,6 +37,9 @@ const LateReport = 32
 // program uses.
 const LateFD = 100
 
+// LateFDs is how many descriptors may come with LateFork.
+const LateFDs = 64
+
 // A Program is being built; base is where its packet will lie.
 type Program struct {
 	base  uint64

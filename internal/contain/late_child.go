@@ -19,6 +19,7 @@ type Late struct {
 	Cgroups  int      // descriptors by which it enters its groups, after the first three
 	Detached bool     // and after those one of each grant: a detached mount
 	Modes    []uint32 // of each grant: type and permissions
+	Lower    []int    // and its number among those of the template
 	Caps     int      // capabilities of this kernel
 	Filter   linux.Filter
 	Rlimits  []Rlimit
@@ -162,7 +163,7 @@ func (p *Program) bind(from, at string, attr uint64) {
 func (p *Program) grant(l Late, g plan.Guest, s Step) (uppers []int) {
 	i := int(s.N)
 	m, at := g.Mounts[i], "/"+s.Path
-	lower := "/" + lowerPath(i)
+	lower := "/" + lowerPath(l.Lower[i])
 	if l.Detached {
 		to := lower
 		if !l.folder(i) {
@@ -198,7 +199,7 @@ func (p *Program) grant(l Late, g plan.Guest, s Step) (uppers []int) {
 func (p *Program) seal(l Late, g plan.Guest) {
 	for i := range g.Mounts {
 		if l.folder(i) || !l.Detached {
-			p.call(0, unix.SYS_UMOUNT2, "/"+lowerPath(i), unix.MNT_DETACH)
+			p.call(0, unix.SYS_UMOUNT2, "/"+lowerPath(l.Lower[i]), unix.MNT_DETACH)
 		}
 	}
 	p.call(0, unix.SYS_UMOUNT2, lateScratch, unix.MNT_DETACH)

@@ -94,9 +94,13 @@ const (
 )
 
 // Spaces returns the namespaces of this process, such as "user:[4026531837]".
-func Spaces() (out []string) {
+func Spaces() (out []string) { return SpacesOf("self") }
+
+// SpacesOf returns the namespaces of a process, by its number, as far as this
+// process may see them.
+func SpacesOf(pid string) (out []string) {
 	for _, n := range [...]string{"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"} {
-		if l, err := os.Readlink("/proc/self/ns/" + n); err == nil {
+		if l, err := os.Readlink("/proc/" + pid + "/ns/" + n); err == nil {
 			out = append(out, l)
 		}
 	}

@@ -65,7 +65,7 @@ func (s *server) narrowed(c *spawn.Conn, m *spawn.Message) {
 		s.reply(c, m, err)
 		return
 	}
-	c.Send(&spawn.Message{Op: spawn.OpNarrowed, Seq: m.Seq, Started: spawn.Started{ID: b.id, Pid: int64(b.proc.Pid), Enforced: b.enforced}})
+	c.Send(&spawn.Message{Op: spawn.OpNarrowed, Seq: m.Seq, Started: spawn.Started{ID: b.id, Pid: int64(b.pid()), Enforced: b.enforced}})
 }
 
 // narrow is for once; b.mu is held.
@@ -157,7 +157,7 @@ func (b *box) leaveOut(without []string) error {
 	if len(without) == 0 {
 		return nil
 	}
-	theirs, err := os.Open("/proc/" + strconv.Itoa(b.proc.Pid) + "/ns/mnt")
+	theirs, err := os.Open("/proc/" + strconv.Itoa(b.pid()) + "/ns/mnt")
 	if err != nil {
 		return refuse("unsupported", "cannot open the sandbox's mount namespace: "+err.Error())
 	}
@@ -213,12 +213,12 @@ func unmount(ns int, paths []string) error {
 }
 
 // alive says whether the sandbox's first process has not ended.
-func (b *box) alive() bool { return b.proc.Signal(unix.Signal(0)) == nil }
+func (b *box) alive() bool { return b.signal(0) == nil }
 
 // limitProcesses takes n from the rlimit of every process of the sandbox: all of
 // them are ours.
 func (b *box) limitProcesses(n int64) error {
-	pids, err := family(b.proc.Pid)
+	pids, err := family(b.pid())
 	if err != nil {
 		return refuse("unsupported", "cannot see the sandbox's processes: "+err.Error())
 	}

@@ -51,8 +51,10 @@ type server struct {
 	next    uint64
 	slots   [MaxSandboxes]bool
 	idmaps  map[idmap]*os.File
-	commits sync.Mutex // one commit at a time
-	ended   bool
+
+	templates map[string]*template // by templateKey
+	commits   sync.Mutex           // one commit at a time
+	ended     bool
 }
 
 // Main is the spawner's process: it returns its exit status when the router
@@ -76,7 +78,7 @@ func Main() int {
 	s := &server{
 		facts: contain.ReadFacts(), own: own, spaces: contain.Spaces(), caps: everyCap(), forks: make(chan fork),
 		router: spawn.NewConn(os.NewFile(RouterFD, "router")),
-		boxes:  map[uint64]*box{}, idmaps: map[idmap]*os.File{},
+		boxes:  map[uint64]*box{}, idmaps: map[idmap]*os.File{}, templates: map[string]*template{},
 	}
 	operator := spawn.NewConn(os.NewFile(OperatorFD, "operator"))
 	m, fds, err := operator.Recv()
@@ -145,6 +147,7 @@ func (s *server) setPlan(fd int) error {
 	if err != nil {
 		return err
 	}
+	s.retireOthers(p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.records == nil && p.Host.Records != "" {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,15 +20,16 @@ import (
 
 // A box is one sandbox as the spawner holds it.
 type box struct {
-	id      uint64
-	guest   plan.Guest
-	slot    int
-	proc    *os.Process
-	group   *cgroup.Group
-	setup   *os.File // this end; its close ends the sandbox
-	grants  []source
-	unwatch func()
-	gone    chan struct{} // closed when no process of it is left
+	id        uint64
+	guest     plan.Guest
+	slot      int
+	proc      *os.Process
+	group     *cgroup.Group
+	offspring *offspring // instead of proc and setup
+	setup     *os.File   // this end; its close ends the sandbox
+	grants    []source
+	unwatch   func()
+	gone      chan struct{} // closed when no process of it is left
 
 	mu       sync.Mutex // of setup, of commits, and of what follows
 	stamps   map[int]stamps
@@ -53,13 +55,20 @@ func (s *server) start(c *spawn.Conn, m *spawn.Message) {
 		s.reply(c, m, err)
 		return
 	}
-	b, guest, started, err := s.make(g, host)
+	var b *box
+	var started *spawn.Started
+	ends := []int{-1}
+	if g.Fork {
+		b, ends, started, err = s.makeForked(g, host)
+	} else {
+		b, ends[0], started, err = s.make(g, host)
+	}
 	if err != nil {
 		s.reply(c, m, err)
 		return
 	}
-	err = c.Send(&spawn.Message{Op: spawn.OpStarted, Seq: m.Seq, Started: *started}, guest)
-	unix.Close(guest)
+	err = c.Send(&spawn.Message{Op: spawn.OpStarted, Seq: m.Seq, Started: *started}, ends...)
+	closeFDs(ends)
 	if err != nil { // such as too many descriptors of this user under way
 		s.forget(b)
 		s.reply(c, m, err)
@@ -80,24 +89,15 @@ func (s *server) guestOf(r spawn.Start) (plan.Guest, plan.Host, error) {
 	return g, p.Host, err
 }
 
-// make starts one sandbox and returns when its guest waits.
-func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spawn.Started, err error) {
+// newBox takes what a sandbox needs on this side before it has a process, and
+// returns how to let it go, also where there is an error.
+func (s *server) newBox(g plan.Guest, host plan.Host) (b *box, undo []func(), degraded []string, err error) {
 	slot, ok := s.takeSlot()
 	if !ok {
-		return nil, 0, nil, refuse("busy", "the spawner has all the sandboxes that it may have")
+		return nil, nil, nil, refuse("busy", "the spawner has all the sandboxes that it may have")
 	}
-	b := &box{guest: g, slot: slot, gone: make(chan struct{}), stamps: map[int]stamps{}}
-	var undo []func()
-	defer func() {
-		if err != nil {
-			for _, f := range slices.Backward(undo) {
-				f()
-			}
-			s.freeSlot(slot)
-		}
-	}()
-
-	var degraded []string
+	undo = append(undo, func() { s.freeSlot(slot) })
+	b = &box{guest: g, slot: slot, gone: make(chan struct{}), stamps: map[int]stamps{}}
 	degrade := func(control string) bool {
 		ok := slices.Contains(host.AllowDegraded, control) || slices.Contains(host.Without, control)
 		if ok {
@@ -107,15 +107,32 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 	}
 	b.group, err = s.cgroupOf(g, host, degrade)
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, undo, nil, err
 	}
 	undo = append(undo, func() { b.group.Remove() })
-
 	if err := s.openGrants(b); err != nil {
+		return nil, undo, nil, err
+	}
+	return b, append(undo, b.closeGrants), degraded, nil
+}
+
+func undoAll(undo []func()) {
+	for _, f := range slices.Backward(undo) {
+		f()
+	}
+}
+
+// make starts one sandbox and returns when its guest waits.
+func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spawn.Started, err error) {
+	b, undo, degraded, err := s.newBox(g, host)
+	defer func() {
+		if err != nil {
+			undoAll(undo)
+		}
+	}()
+	if err != nil {
 		return nil, 0, nil, err
 	}
-	undo = append(undo, b.closeGrants)
-
 	init, ours, guest, err := s.spawnInit(b)
 	if err != nil {
 		return nil, 0, nil, explainClone(err)
@@ -137,6 +154,13 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 		return nil, 0, nil, err
 	}
 	b.enforced = *enforced
+	s.register(b)
+	return b, guest, &spawn.Started{ID: b.id, Pid: int64(init.Pid), Enforced: *enforced}, nil
+}
+
+// register counts a sandbox whose guest waits among those that are there, and
+// waits for its end.
+func (s *server) register(b *box) {
 	s.mu.Lock()
 	s.next++
 	b.id = s.next
@@ -147,7 +171,6 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 	if over {
 		b.kill()
 	}
-	return b, guest, &spawn.Started{ID: b.id, Pid: int64(init.Pid), Enforced: *enforced}, nil
 }
 
 // slack is the most threads that a sandbox's first process has, beside the
@@ -233,12 +256,17 @@ func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	pipe, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	kind := unix.SOCK_STREAM
+	if b.guest.Runner == contain.TemplateRunner { // which speaks to us, in packets
+		kind = unix.SOCK_SEQPACKET
+	}
+	pipe, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		unix.Close(setup[0])
 		unix.Close(setup[1])
 		return nil, nil, 0, err
 	}
+	unix.SetsockoptInt(pipe[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1) // a template's children say so who they are
 	theirs, theirPipe := os.NewFile(uintptr(setup[1]), "setup"), os.NewFile(uintptr(pipe[1]), "guest")
 	files := []*os.File{null, null, os.Stderr, theirs, theirPipe}
 	for _, g := range b.grants {
@@ -255,7 +283,7 @@ func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err
 		}
 		files = append(files, os.NewFile(uintptr(dup), "grant"))
 	}
-	p, err := s.fork("init", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: s.namespaces(b.slot, b.guest.HostNetwork)}, b.group)
+	p, err := s.fork("init", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: s.namespaces(b)}, b.group)
 	closeFiles(files[3:])
 	if err != nil {
 		unix.Close(setup[0])
@@ -265,21 +293,32 @@ func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err
 	return p, os.NewFile(uintptr(setup[0]), "setup"), pipe[0], nil
 }
 
-func (s *server) namespaces(slot int, hostNetwork bool) *syscall.SysProcAttr {
+func (s *server) namespaces(b *box) *syscall.SysProcAttr {
 	var network uintptr = syscall.CLONE_NEWNET
-	if hostNetwork {
+	if b.guest.HostNetwork {
 		network = 0
 	}
 	hostUID, hostGID := os.Geteuid(), os.Getegid()
 	if s.own {
-		hostUID, hostGID = uidOf(slot), uidOf(slot)
+		hostUID, hostGID = uidOf(b.slot), uidOf(b.slot)
+	}
+	ids := func(host int) []syscall.SysProcIDMap {
+		m := []syscall.SysProcIDMap{{ContainerID: insideUID, HostID: host, Size: 1}}
+		if s.own && b.guest.Runner == contain.TemplateRunner { // each child has its own
+			for _, r := range [...][2]int{{0, b.slot}, {b.slot + 1, MaxSandboxes}} {
+				if r[0] < r[1] {
+					m = append(m, syscall.SysProcIDMap{ContainerID: lateUID + r[0], HostID: uidOf(r[0]), Size: r[1] - r[0]})
+				}
+			}
+		}
+		return m
 	}
 	return &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
 			syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWCGROUP | network,
 		Unshareflags:               unix.CLONE_NEWTIME,
-		UidMappings:                []syscall.SysProcIDMap{{ContainerID: insideUID, HostID: hostUID, Size: 1}},
-		GidMappings:                []syscall.SysProcIDMap{{ContainerID: insideUID, HostID: hostGID, Size: 1}},
+		UidMappings:                ids(hostUID),
+		GidMappings:                ids(hostGID),
 		GidMappingsEnableSetgroups: s.own,
 		// A user cannot drop supplementary groups (user_namespaces(7)); root does.
 		Credential:  &syscall.Credential{Uid: insideUID, Gid: insideUID, NoSetGroups: !s.own},
@@ -299,6 +338,9 @@ func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
 		facts.ReadNames()
 	}
 	steps, rules := contain.Plan(b.guest, facts, host.Without)
+	if b.guest.Runner == contain.TemplateRunner {
+		steps, rules = contain.Template(b.guest, facts, host.Without), nil
+	}
 	setup := contain.Setup{Guest: b.guest, Steps: steps, Rules: rules, Detached: s.own}
 	fd := int(b.setup.Fd())
 	if err := unix.Sendto(fd, setup.Encode(), unix.MSG_NOSIGNAL, nil); err != nil {
@@ -394,18 +436,16 @@ func (s *server) enforced(b *box, r *contain.Report, host plan.Host, degraded []
 
 // reap waits until the sandbox is gone and says so to the router.
 func (s *server) reap(b *box) {
-	state, err := b.proc.Wait()
-	if err != nil { // nobody else waits for it
-		os.Exit(fatal(err))
+	ws, used := b.wait()
+	if b.offspring != nil {
+		b.offspring.template.left()
 	}
 	b.unwatch()
 	x := spawn.Exited{ID: b.id}
-	if ws, ok := state.Sys().(syscall.WaitStatus); ok {
-		if ws.Signaled() {
-			x.Signal = int64(ws.Signal())
-		} else {
-			x.Status = int64(ws.ExitStatus())
-		}
+	if ws.Signaled() {
+		x.Signal = int64(ws.Signal())
+	} else {
+		x.Status = int64(ws.ExitStatus())
 	}
 	if b.group.OOM() {
 		x.Limit = "memory"
@@ -413,7 +453,7 @@ func (s *server) reap(b *box) {
 	cpu, memory := b.group.Usage()
 	x.CPU, x.Memory = int64(cpu), memory
 	if x.CPU == 0 {
-		x.CPU = int64(state.UserTime() + state.SystemTime())
+		x.CPU = int64(used)
 	}
 	b.groupMu.Lock()
 	b.group.Remove()
@@ -421,13 +461,43 @@ func (s *server) reap(b *box) {
 	b.groupMu.Unlock()
 	// Before whoever waits for the end hears of it: an answer to a kill comes
 	// after this.
-	s.router.Send(&spawn.Message{Op: spawn.OpExited, Exited: x})
+	if b.guest.Runner != contain.TemplateRunner { // of which the router does not know
+		s.router.Send(&spawn.Message{Op: spawn.OpExited, Exited: x})
+	}
 	close(b.gone)
 }
 
+// pid is the first process.
+func (b *box) pid() int {
+	if b.offspring != nil {
+		return b.offspring.pid
+	}
+	return b.proc.Pid
+}
+
+// wait blocks until the first process has ended, and every other with it, and
+// returns how, and the processor time that is known of it.
+func (b *box) wait() (syscall.WaitStatus, time.Duration) {
+	if b.offspring != nil {
+		return b.offspring.wait(), 0
+	}
+	state, err := b.proc.Wait()
+	if err != nil { // nobody else waits for it
+		os.Exit(fatal(err))
+	}
+	ws, _ := state.Sys().(syscall.WaitStatus)
+	return ws, state.UserTime() + state.SystemTime()
+}
+
 // kill ends every process of the sandbox; reap does the rest.
-func (b *box) kill() {
-	b.proc.Kill()
+func (b *box) kill() { b.signal(unix.SIGKILL) }
+
+// signal sends sig to the first process; it is an error where that has ended.
+func (b *box) signal(sig unix.Signal) error {
+	if b.offspring != nil {
+		return b.offspring.signal(sig)
+	}
+	return b.proc.Signal(sig)
 }
 
 // killed answers the router's kill when nothing of the sandbox is left, and
@@ -456,7 +526,9 @@ func (s *server) forget(b *box) {
 	}
 	b.mu.Lock() // a commit that is under way reads the upper layers
 	b.closeGrants()
-	b.setup.Close()
+	if b.setup != nil {
+		b.setup.Close()
+	}
 	b.mu.Unlock()
 	s.freeSlot(b.slot)
 }

@@ -127,6 +127,7 @@ func runner(t *casemate.Tool, g *plan.Guest, o Options) error {
 		g.Runner = "shell"
 	case r.Python != nil:
 		g.Runner, g.Interpreter, g.Preload = "python", r.Python.Interpreter, r.Python.Preload
+		g.Fork = !g.Session && !r.Python.NoFork
 	case r.Node != nil:
 		g.Runner, g.Interpreter, g.Preload = "node", r.Node.Interpreter, r.Node.Preload
 	case r.Builtin != "":

@@ -1,0 +1,186 @@
+package spawner
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/contain"
+	"github.com/casemate/casemate/internal/linux"
+	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/spawn"
+)
+
+// lateUID is the number, in a template's user namespace, of the uid of slot 0;
+// those of the others follow. See own.go.
+const lateUID = 100_000
+
+// maxGrants bounds the descriptors of one message of the kernel (SCM_MAX_FD).
+const maxGrants = 253
+
+// An offspring is what a box has that a template made.
+type offspring struct {
+	template *template
+	number   int // of its first process, in the template's namespace
+	pid      int // in ours
+	fd       *os.File
+}
+
+// makeForked is make for a guest that a template forks. The descriptors are the
+// guest's socket, and the ends of the pipes of its standard output and error.
+func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ *spawn.Started, err error) {
+	whole, _, err := s.guestOf(spawn.Start{Digest: g.Digest})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	t, err := s.templateOf(whole, host)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	b, undo, degraded, err := s.newBox(g, host)
+	undo = append([]func(){t.left}, undo...)
+	defer func() {
+		if err != nil {
+			undoAll(undo)
+		}
+	}()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ours, theirs, err := guestEnds()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	undo = append(undo, func() { closeFDs(ours) })
+	k, filter, err := s.forkChild(t, b, whole, host, theirs)
+	closeFDs(theirs)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	pidfd, err := unix.PidfdOpen(k.pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, nil, nil, os.NewSyscallError("pidfd_open", err)
+	}
+	b.offspring = &offspring{t, k.number, k.pid, os.NewFile(uintptr(pidfd), "guest")}
+	undo = append(undo, func() { b.kill(); b.offspring.wait() })
+	for i, m := range g.Mounts {
+		if m.Write && len(k.uppers) > 0 {
+			b.grants[i].upper, k.uppers = k.uppers[0], k.uppers[1:]
+		}
+	}
+	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
+		return nil, nil, nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
+	}
+	_, abi := linux.LandlockAttr(linux.LandlockNet{})
+	enforced, err := s.enforced(b, &contain.Report{Spaces: spacesOf(k.pid), Seccomp: filter.Digest(), Landlock: int64(abi)}, host, degraded)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	b.enforced = *enforced
+	s.register(b)
+	return b, ours, &spawn.Started{ID: b.id, Pid: int64(k.pid), Enforced: *enforced}, nil
+}
+
+// forkChild has a child made, which gets the ends of the guest.
+func (s *server) forkChild(t *template, b *box, whole plan.Guest, host plan.Host, ends []int) (*child, linux.Filter, error) {
+	g := b.guest
+	make := linux.ForkedFilter
+	if g.Loopback {
+		make = linux.GuestFilter
+	}
+	filter, err := make(g.DenySyscalls)
+	if err != nil {
+		return nil, filter, err
+	}
+	l := contain.Late{Base: t.base, Detached: s.own, Caps: len(s.caps), Filter: filter}
+	if l.Rlimits, err = contain.Rlimits(g.Processes, max(g.Disk, 2*g.Memory)); err != nil {
+		return nil, filter, err
+	}
+	ways, err := b.group.Ways()
+	if err != nil {
+		return nil, filter, err
+	}
+	defer closeFiles(ways)
+	fds := append([]int{}, ends...)
+	for _, w := range ways {
+		fds = append(fds, int(w.Fd()))
+	}
+	l.Cgroups = len(ways)
+	for i, src := range b.grants {
+		l.Modes = append(l.Modes, src.stat.Mode)
+		l.Lower = append(l.Lower, slices.IndexFunc(whole.Mounts, func(m plan.Mount) bool { return m.At == g.Mounts[i].At }))
+		if s.own {
+			fds = append(fds, src.mount)
+		}
+	}
+	if len(fds) > contain.LateFDs {
+		return nil, filter, refuse("unsupported", "a tool that is forked has at most 48 mounts: fewer of them, or fork: false")
+	}
+	if s.own {
+		l.UID = lateUID + b.slot
+	}
+	k, err := t.fork(func(id uint64) *contain.Program {
+		l.ID = id
+		return l.Program(g, s.facts, host.Without)
+	}, fds)
+	return k, filter, err
+}
+
+// guestEnds makes the socket of a guest and the pipes of its standard output
+// and error: socket first on our side, last on theirs.
+func guestEnds() (ours, theirs []int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	ours, theirs = []int{pair[0]}, []int{pair[1]}
+	for range 2 {
+		var p [2]int
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			closeFDs(ours)
+			closeFDs(theirs)
+			return nil, nil, os.NewSyscallError("pipe2", err)
+		}
+		ours, theirs = append(ours, p[0]), append(theirs, p[1])
+	}
+	return ours, append(theirs[1:], theirs[0]), nil
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// wait blocks until the first process has ended, with all others of its
+// namespace, and returns how. No thread waits.
+func (f *offspring) wait() syscall.WaitStatus {
+	if raw, err := f.fd.SyscallConn(); err == nil {
+		raw.Read(func(fd uintptr) bool {
+			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			for {
+				n, err := unix.Poll(p, 0)
+				if err != unix.EINTR {
+					return n > 0 || err != nil
+				}
+			}
+		})
+	}
+	ws := f.template.reap(f.number)
+	f.fd.Close()
+	return ws
+}
+
+// signal sends sig to the first process; SIGKILL ends every process of its
+// namespace.
+func (f *offspring) signal(sig unix.Signal) error {
+	raw, err := f.fd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	gone := raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	return errors.Join(gone, err)
+}

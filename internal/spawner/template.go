@@ -1,0 +1,385 @@
+package spawner
+
+import (
+	"encoding/binary"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/contain"
+	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/spawn"
+)
+
+// A template is a sandbox with an interpreter that forks the sandboxes of all
+// tools that differ in nothing which an interpreter has before its first call.
+// It reads nothing that a tool or a planner wrote, and is never given to a
+// call. See package contain, Template and Late.
+type template struct {
+	s    *server
+	key  string
+	box  *box
+	conn int           // to it, and until their walls are up to its children; once ready, of read alone to close
+	told chan struct{} // closed when base is known, or err
+	base uint64
+	room int
+	err  error
+
+	mu       sync.Mutex
+	next     uint64
+	making   map[uint64]*child
+	reaping  map[int]chan syscall.WaitStatus
+	over     bool
+	retired  bool // no new child
+	children int
+	idle     *time.Timer
+}
+
+// A child is one sandbox that a template forked, until its walls are up.
+type child struct {
+	program *contain.Program
+	number  int           // as the template's namespace has it
+	pid     int           // as ours has it
+	uppers  []int         // with its report
+	err     error         //
+	done    chan struct{} // closed when both reports are there, or err
+	forked  bool
+	ready   bool
+}
+
+// idleTemplate is how long a template without children is kept.
+const idleTemplate = 2 * time.Minute
+
+// templateKey names what two guests must have in common to share a template.
+func templateKey(g plan.Guest) string {
+	g.Tool, g.Digest = "", ""
+	g.Output, g.Timeout, g.Disk, g.Processes, g.MilliCPU = 0, 0, 0, 0, 0
+	g.DenySyscalls = nil
+	return string(plan.EncodeGuest(g))
+}
+
+// templateOf returns the template of g, with room for one more child, which the
+// caller lets go by left. It blocks while it starts.
+func (s *server) templateOf(g plan.Guest, host plan.Host) (*template, error) {
+	key := templateKey(g)
+	for {
+		s.mu.Lock()
+		t := s.templates[key]
+		mine := t == nil
+		if mine {
+			t = &template{s: s, key: key, told: make(chan struct{}), making: map[uint64]*child{}, reaping: map[int]chan syscall.WaitStatus{}}
+			s.templates[key] = t
+		}
+		s.mu.Unlock()
+		if mine {
+			t.start(g, host)
+		}
+		<-t.told
+		if t.err != nil {
+			return nil, t.err
+		}
+		if t.enter() {
+			return t, nil
+		}
+		t.drop() // it ended meanwhile, or shall
+	}
+}
+
+func (t *template) enter() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over || t.retired {
+		return false
+	}
+	t.children++
+	if t.idle != nil {
+		t.idle.Stop()
+	}
+	return true
+}
+
+// left says that a child is gone.
+func (t *template) left() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.children--
+	if t.children > 0 {
+		return
+	}
+	if t.retired {
+		t.box.kill()
+		return
+	}
+	t.idle = time.AfterFunc(idleTemplate, func() {
+		t.mu.Lock()
+		unused := t.children == 0
+		t.retired = t.retired || unused
+		t.mu.Unlock()
+		if unused {
+			t.drop()
+			t.box.kill()
+		}
+	})
+}
+
+// retire ends the template when it has no child any more.
+func (t *template) retire() {
+	t.drop()
+	<-t.told
+	if t.err != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.retired = true
+	if t.children == 0 {
+		t.box.kill()
+	}
+}
+
+func (t *template) drop() {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	if t.s.templates[t.key] == t {
+		delete(t.s.templates, t.key)
+	}
+}
+
+// retireOthers ends the templates that no guest of p has.
+func (s *server) retireOthers(p *plan.Plan) {
+	keep := map[string]bool{}
+	for _, g := range p.Guests {
+		if g.Fork {
+			keep[templateKey(g)] = true
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, t := range s.templates {
+		if !keep[key] {
+			go t.retire()
+		}
+	}
+}
+
+// start makes the template's sandbox and waits for its first word.
+func (t *template) start(g plan.Guest, host plan.Host) {
+	defer close(t.told)
+	g.Runner, g.Fork, g.Cwd, g.Tool = contain.TemplateRunner, false, "/", "template of "+g.Tool
+	g.MilliCPU = 0 // what it runs is the operator's, and every child waits for it
+	b, conn, _, err := t.s.make(g, host)
+	if err == nil {
+		t.box, t.conn = b, conn
+		err = t.hello()
+	}
+	if err != nil {
+		t.err = err
+		t.drop()
+		if b != nil {
+			t.s.forget(b)
+			unix.Close(conn)
+		}
+		return
+	}
+	go t.read()
+}
+
+// hello waits for the template's first word: its modules are imported.
+func (t *template) hello() error {
+	tv := unix.NsecToTimeval(int64(setupTime * time.Second))
+	unix.SetsockoptTimeval(t.conn, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
+	m, err := t.recv()
+	unix.SetsockoptTimeval(t.conn, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
+	switch {
+	case err != nil:
+		return &spawn.Failed{Kind: "tool-failed", What: err.Error(), Fix: "see what the interpreter and the modules of preload do when they start; fork: false starts an interpreter for each call"}
+	case m.kind != contain.LateHello || m.b <= 0:
+		return &spawn.Failed{Kind: "internal", What: "the template broke its protocol"}
+	}
+	t.base, t.room = uint64(m.a), int(m.b)
+	return nil
+}
+
+// A word is one packet from a template or its children.
+type word struct {
+	kind, id, a, b int64
+	pid            int // of who sent it
+	fds            []int
+}
+
+// recv returns the next packet; it blocks. What the first process of the sandbox
+// says last is an error.
+func (t *template) recv() (word, error) {
+	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*maxGrants)+unix.CmsgSpace(unix.SizeofUcred))
+	var n, oobn int
+	var err error
+	for {
+		n, oobn, _, _, err = unix.Recvmsg(t.conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	w := word{}
+	messages, _ := unix.ParseSocketControlMessage(oob[:max(oobn, 0)])
+	for i := range messages {
+		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {
+			w.fds = append(w.fds, fds...)
+		}
+		if c, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
+			w.pid = int(c.Pid)
+		}
+	}
+	switch {
+	case err != nil:
+		return w, errors.New("the template did not answer: " + err.Error())
+	case n == 0:
+		return w, errors.New("the template ended")
+	case n != contain.LateReport:
+		return w, errors.New(printable(buf[min(n, 9):n])) // a frame of package guest: its failure
+	}
+	for i, to := range []*int64{&w.kind, &w.id, &w.a, &w.b} {
+		*to = int64(binary.LittleEndian.Uint64(buf[8*i:]))
+	}
+	return w, nil
+}
+
+func printable(b []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 && r != '\n' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(string(b), "?"))
+}
+
+// read hands on what the template and its children say, until it is gone.
+func (t *template) read() {
+	for {
+		w, err := t.recv()
+		if err != nil {
+			t.gone()
+			return
+		}
+		t.mu.Lock()
+		k := t.making[uint64(w.id)]
+		switch {
+		case w.kind == contain.LateReaped:
+			if ch := t.reaping[int(w.id)]; ch != nil {
+				ch <- syscall.WaitStatus(w.a)
+				delete(t.reaping, int(w.id))
+			}
+		case k == nil:
+		case w.kind == contain.LateForked && w.a > 0:
+			k.number, k.forked = int(w.a), true
+		case w.kind == contain.LateForked:
+			k.err = explainClone(syscall.Errno(-w.a))
+		case w.kind == contain.LateFailed:
+			k.err = explain(k.program.Failed(w.a, w.b))
+		case w.kind == contain.LateReady:
+			k.pid, k.ready, k.uppers, w.fds = w.pid, true, w.fds, nil
+		}
+		if k != nil && (k.err != nil && (k.forked || w.kind == contain.LateForked) || k.forked && k.ready) {
+			delete(t.making, uint64(w.id))
+			close(k.done)
+		}
+		t.mu.Unlock()
+		for _, fd := range w.fds {
+			unix.Close(fd)
+		}
+	}
+}
+
+// gone ends everything that waits for a template that is not there.
+func (t *template) gone() {
+	t.drop()
+	t.box.kill()
+	t.mu.Lock()
+	t.over = true
+	for id, k := range t.making {
+		k.err = &spawn.Failed{Kind: "internal", What: "the template of the tool's interpreter ended", Fix: "call it again; where that fails too, give the tool fork: false"}
+		delete(t.making, id)
+		close(k.done)
+	}
+	for number, ch := range t.reaping {
+		ch <- syscall.WaitStatus(unix.SIGKILL) // what it forked is killed with it
+		delete(t.reaping, number)
+	}
+	unix.Close(t.conn)
+	t.conn = -1
+	t.mu.Unlock()
+	t.s.forget(t.box)
+}
+
+// send sends a packet; t.mu is held.
+func (t *template) send(packet []byte, fds ...int) error {
+	if t.over {
+		return unix.EPIPE
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	for {
+		err := unix.Sendmsg(t.conn, packet, oob, nil, unix.MSG_NOSIGNAL)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// fork makes a child by the program that make returns for its id, and waits
+// until its walls are up.
+func (t *template) fork(program func(id uint64) *contain.Program, fds []int) (*child, error) {
+	k := &child{done: make(chan struct{})}
+	t.mu.Lock()
+	t.next++
+	id := t.next
+	k.program = program(id)
+	packet := k.program.Packet(id, len(fds))
+	err := error(nil)
+	if len(packet) > t.room {
+		err = refuse("unsupported", "the tool has more walls than its template takes: fewer mounts, or fork: false")
+	} else if err = t.send(packet, fds...); err == nil {
+		t.making[id] = k
+	}
+	t.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	late := time.AfterFunc(setupTime*time.Second, t.box.kill)
+	<-k.done
+	late.Stop()
+	if k.err != nil {
+		if k.number > 0 {
+			t.reap(k.number)
+		}
+		return nil, k.err
+	}
+	return k, nil
+}
+
+// reap returns how a child ended that has ended.
+func (t *template) reap(number int) syscall.WaitStatus {
+	ch := make(chan syscall.WaitStatus, 1)
+	var packet [contain.LateHeader]byte
+	binary.LittleEndian.PutUint64(packet[:], contain.LateReap)
+	binary.LittleEndian.PutUint64(packet[8:], uint64(number))
+	t.mu.Lock()
+	err := t.send(packet[:])
+	if err == nil {
+		t.reaping[number] = ch
+	}
+	t.mu.Unlock()
+	if err != nil {
+		return syscall.WaitStatus(unix.SIGKILL)
+	}
+	return <-ch
+}
+
+// spacesOf returns the namespaces of a process, such as "user:[4026531837]".
+func spacesOf(pid int) []string { return contain.SpacesOf(strconv.Itoa(pid)) }

@@ -1,0 +1,157 @@
+"""The template of a Python tool's sandboxes.
+
+Started as `python3 -I -B -X utf8 template MODULE...` by runners.Template, in a
+sandbox of its own that nothing of a tool or a planner enters. It imports the
+modules, and then forks a child whenever the spawner asks, ahead of the calls.
+
+A child is the first process of a process namespace. It makes its walls by a
+list of system calls that the spawner has computed (internal/contain, Program),
+every argument in place: this file knows none of them. At the first that does
+not return what the list says, it ends. When the last has returned, it has the
+descriptors of a guest and nothing else, says so, and only then becomes the
+runner (python.py), which waits for its one call.
+
+The template reads nothing of a child, and waits for one only when the spawner
+says that it has ended: until then its number cannot pass to another.
+"""
+import ctypes
+import gc
+import mmap
+import os
+import socket
+import struct
+import sys
+import types
+import warnings
+
+RUNNER = "/.casemate/runner"
+LATE = "/.casemate/late"
+CONNECTION = 3
+FORK, REAP, HELLO, FORKED, READY, FAILED, REAPED = range(1, 8)
+FIRST = 100  # number of the first descriptor that a child was given
+ROOM = 256 << 10  # bytes of a packet
+MAX_FDS = 64
+HEAD = struct.Struct("<5q")
+REPLY = struct.Struct("<4q")
+CALL = struct.Struct("<8q")
+ANY = -1 << 62  # of a call of which every result will do
+CLONE_NEWPID = 0x20000000
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+libc.syscall.argtypes = [ctypes.c_long] * 7
+
+
+def late(address, count, buf, offset):
+    """Carries out the calls and returns (count, 0), or the number of the one
+    that failed and its result."""
+    for i in range(count):
+        nr, a, b, c, d, e, f, want = CALL.unpack_from(buf, offset + i * CALL.size)
+        got = libc.syscall(nr, a, b, c, d, e, f)
+        if got != want and want != ANY:
+            return i, -ctypes.get_errno() if got == -1 else got
+    return count, 0
+
+
+def compiled_late(code):
+    """late as machine code, which makes nothing between two calls."""
+    memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    memory.write(code)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    run = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_long)(start)
+
+    def late(address, count, buf, offset):
+        i = run(address + offset, count)
+        return i, 0 if i == count else struct.unpack_from("<q", buf, offset + i * CALL.size)[0]
+
+    late.memory = memory  # it must stay
+    return late
+
+
+def load(path):
+    module = types.ModuleType("casemate_runner")
+    module.__file__ = path
+    with open(path) as f:
+        exec(compile(f.read(), path, "exec"), module.__dict__)
+    return module
+
+
+def child(runner, wrong, late, address, head, buf):
+    kind, ident, offset, count, fds = head
+    i, result = late(address, count, buf, offset)
+    if i != count:
+        os.write(CONNECTION, REPLY.pack(FAILED, ident, i, result))
+        os._exit(1)
+    runner.forked(wrong)
+
+
+def reserve(n):
+    """Keeps numbers free of the descriptors of modules."""
+    for i in range(n):
+        os.dup2(0, FIRST + i, inheritable=False)
+
+
+def template():
+    reserve(MAX_FDS)
+    runner = load(RUNNER)
+    wrong = runner.prepare(sys.argv[1:])
+    run = late
+    with open(LATE, "rb") as f:
+        code = f.read()
+    if code:
+        try:
+            run = compiled_late(code)
+        except OSError:
+            pass  # the kernel makes no memory executable that was written: slower
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which a module may have made
+    connection = socket.socket(fileno=CONNECTION)
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    buf = ctypes.create_string_buffer(ROOM)
+    address = ctypes.addressof(buf)
+    view = memoryview(buf)
+    runner.warm()
+    gc.collect()
+    gc.freeze()  # so that no child writes to what it shares
+    connection.send(REPLY.pack(HELLO, 0, address, ROOM))
+    while True:
+        n, control, flags, _ = connection.recvmsg_into([view], socket.CMSG_SPACE(4 * MAX_FDS))
+        if n == 0:
+            os._exit(0)
+        head = HEAD.unpack_from(buf)
+        if head[0] == REAP:
+            _, status = os.waitpid(head[1], 0)
+            connection.send(REPLY.pack(REAPED, head[1], status, 0))
+            continue
+        given = []
+        for level, kind, data in control:
+            given += [fd for fd, in struct.iter_unpack("i", data[:len(data) // 4 * 4])]
+        pid = fork(own, given, head, runner, wrong, run, address, buf)
+        connection.send(REPLY.pack(FORKED, head[1], pid, 0))
+
+
+def fork(own, given, head, runner, wrong, run, address, buf):
+    """Returns the number of a child, or minus an errno."""
+    for i, fd in enumerate(given):
+        os.dup2(fd, FIRST + i, inheritable=False)
+        os.close(fd)
+    try:
+        if libc.unshare(CLONE_NEWPID) != 0:
+            return -ctypes.get_errno()
+        try:
+            pid = os.fork()
+        except OSError as e:
+            pid = -e.errno
+        if pid == 0:
+            try:
+                child(runner, wrong, run, address, head, buf)
+            finally:
+                os._exit(1)
+        if libc.setns(own, CLONE_NEWPID) != 0:
+            os._exit(1)  # what it forks next would be born into a namespace that is dying
+        return pid
+    finally:
+        reserve(len(given))
+
+
+if __name__ == "__main__":
+    template()
