@@ -51,7 +51,8 @@ SPAWNS = {"subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "
 
 main_pid = os.getpid()  # of the process that answers
 current = None  # the call that a forked guest carries out
-former = []  # kept: standard files that a module may hold, and __main__
+former = []  # standard files that a module may hold
+kept = []  # a module that is dropped is cleared
 c_flush = []  # fflush of C, once it is known
 
 
@@ -216,6 +217,8 @@ def flush_c():
 def prepare(modules):
     """What is done before there is code, in the interpreter or in who forks
     it. Returns the text of what went wrong, or None."""
+    for f in (sys.stdout, sys.stderr):
+        f.reconfigure(line_buffering=True, errors="backslashreplace")
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("MPLCONFIGDIR", "/tmp/.matplotlib")
     sys.addaudithook(watch)
@@ -231,7 +234,7 @@ def fresh():
     """The variables of a new __main__."""
     sys.argv = [""]
     sys.path.append("")  # the working folder, after the library
-    former.append(sys.modules["__main__"])  # a module that is dropped is cleared
+    kept.append(sys.modules["__main__"])
     main = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = sys.modules["builtins"]
     sys.modules["__main__"] = main
@@ -246,8 +249,6 @@ def ready():
 def loop():
     modules = sys.argv[1:]
     os.set_inheritable(PIPE, False)
-    for f in (sys.stdout, sys.stderr):
-        f.reconfigure(line_buffering=True, errors="backslashreplace")
     wrong = prepare(modules)
     main = fresh()
     ready()
@@ -312,6 +313,11 @@ def files(out, call, output, left):
     def note(text):
         return frame(b"E", call, b"casemate: " + os.fsencode(out + ": " + text) + b"\n")
 
+    try:
+        if not os.listdir(out):  # as nearly always
+            return
+    except OSError:
+        return
     sent = 0
     for name in walk(out):
         try:  # the tool's processes may still run and put something else here
@@ -343,15 +349,15 @@ def files(out, call, output, left):
         yield frame(b"F", call, pairs([(b"name", valid(name)), (b"mime", mime.encode()), (b"data", data)]))
 
 
-def warm():
-    """Goes the way of a call once, so that the memory which it touches is
-    there: in who forks, and again in the child, whose copy is its own."""
-    main = {"__builtins__": sys.modules["builtins"]}
-    run("import sys\nprint(end='')\n0", "<code>", main)
-    run("1/0", "<code>", main)
-    flush()
-    if "ctypes" in sys.modules:
-        flush_c()
+def warm(out="/out", fails=True):
+    """Goes the way of a call once, so that what it makes once is made: in who
+    forks; and again in the child, whose pages are copied when it writes to
+    them, before anybody waits."""
+    for code in (b"print(end='')\n0", b"1/0")[:2 if fails else 1]:
+        body = bytearray(pairs([(b"code", code)]))
+        frames, status = answer(None, 0, body, 1, {"__builtins__": sys.modules["builtins"]})
+        b"".join(files(out, 0, 0, 0))
+        frames + done(0, status)
 
 
 def reseed():
@@ -378,14 +384,11 @@ def reseed():
 def reopen():
     """Standard files of Python over the descriptors that there are now."""
     for name, fd in ("stdin", 0), ("stdout", 1), ("stderr", 2):
-        old = getattr(sys, name)
         if fd == 0:
             f = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
         else:
+            former.append(getattr(sys, name))
             f = open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-            if isinstance(old, io.TextIOWrapper):
-                old.reconfigure(line_buffering=True, errors="backslashreplace")
-                former.append(old)
         f.buffer.raw.name = "<%s>" % name
         f.mode = "r" if fd == 0 else "w"
         setattr(sys, name, f)
@@ -403,8 +406,8 @@ def forked(wrong, output=1 << 20, out="/out"):
         os.set_inheritable(PIPE, False)
         reopen()
         reseed()
-        warm()
         main = fresh()
+        warm(out, False)
         ready()
         data = os.read(PIPE, 32 << 10)
         if not data:
