@@ -163,13 +163,15 @@ func startRouter(o hostOptions, s *process.Spawner) (*host, error) {
 
 	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{"casemate", "router"}, Env: []string{}, Dir: "/", Stderr: say, ExtraFiles: extra,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, Credential: routerCredential(os.Geteuid(), os.Getpid())}}
+	keep := func() { conn.Close() }
 	switch {
 	case o.stdio:
 		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
+		keep = join(keep, waitable(os.Stdin, os.Stdout))
 	case o.std[0] != nil:
 		cmd.Stdin, cmd.Stdout = o.std[0], o.std[1]
 	}
-	h := &host{init: o.init, compiled: o.compiled, spawner: s, exited: make(chan struct{}), keep: func() { conn.Close() }}
+	h := &host{init: o.init, compiled: o.compiled, spawner: s, exited: make(chan struct{}), keep: keep}
 	logs := &serverLogs{dir: filepath.Join(filepath.Dir(o.compiled.plan.Host.Records), serverLogFolder)}
 	started := make(chan error)
 	go func() {

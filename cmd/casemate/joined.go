@@ -41,18 +41,45 @@ func (s *server) shim(m message) (serve func(context.Context) error, err error) 
 	if err != nil {
 		return nil, err
 	}
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		conn.Close()
+		return nil, errors.New("it is no connection of a shim")
+	}
 	id := s.join(in)
-	return func(ctx context.Context) error { return s.serveShim(ctx, conn, in, id) }, nil
+	return func(ctx context.Context) error { return s.serveShim(ctx, u, in, id) }, nil
 }
 
 // serveShim serves that client until it leaves: the tools of one server, under
-// the names that the server has for them.
-func (s *server) serveShim(ctx context.Context, conn net.Conn, in shimBody, id casemate.SessionID) error {
+// the names that the server has for them. Where the shim hands over its
+// client's pipes they are read and written here, and the connection says only
+// that either end is gone.
+func (s *server) serveShim(ctx context.Context, conn *net.UnixConn, in shimBody, id casemate.SessionID) error {
 	defer s.part(in, id)
 	defer conn.Close()
 	log := s.log().With("server", escapeLine(in.Server))
-	o := mcp.Options{Version: version(), Log: log, Session: id}
-	return mcp.ServeStdio(ctx, conn, conn, gateway.ServerView(told{s.router, s.console}, in.Server), o)
+	view, o := gateway.ServerView(told{s.router, s.console}, in.Server), mcp.Options{Version: version(), Log: log, Session: id}
+	ends, err := takeEnds(conn)
+	if err != nil {
+		return err
+	}
+	if ends == nil {
+		return mcp.ServeStdio(ctx, conn, conn, view, o)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		conn.Read(make([]byte, 1)) // it says no more: this is its end, or ours
+		cancel()
+	}()
+	err = mcp.ServeStdio(ctx, ends[0], ends[1], view, o)
+	for _, f := range ends {
+		f.Close()
+	}
+	if err == nil && s.ctx.Err() == nil {
+		conn.Write([]byte{clientLeft}) // it may be gone
+	}
+	return err
 }
 
 // join counts one more shim of a session, which the first begins.

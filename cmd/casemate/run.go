@@ -62,10 +62,14 @@ func (a *app) shim(ctx context.Context, name string, argv []string) error {
 	if err := l.may(name, argv); err != nil {
 		return err
 	}
+	give := carries(os.Stdin) && carries(os.Stdout)
+	if give {
+		defer waitable(os.Stdin, os.Stdout)()
+	}
 	ended := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { ended <- a.serveClient(ctx, l.state, hello{shimProtocol, build(), name, argv, l.File}) }()
+	go func() { ended <- a.serveClient(ctx, l.state, hello{shimProtocol, build(), name, argv, l.File}, give) }()
 	select {
 	case err := <-ended:
 		return err
@@ -74,13 +78,24 @@ func (a *app) shim(ctx context.Context, name string, argv []string) error {
 	}
 }
 
-// serveClient joins the shared router and relays between it and the client.
-func (a *app) serveClient(ctx context.Context, state string, h hello) error {
+// serveClient joins the shared router, and gives it the client's ends, or relays
+// between it and the client.
+func (a *app) serveClient(ctx context.Context, state string, h hello, give bool) error {
 	c, err := a.join(ctx, state, h)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	if err := giveEnds(c, give); err != nil {
+		return lost(state)
+	}
+	if give {
+		word := make([]byte, 1)
+		if n, _ := c.Read(word); n == 1 && word[0] == clientLeft {
+			return nil
+		}
+		return lost(state)
+	}
 	left := make(chan struct{}) // closed when the client has closed its end
 	go func() {
 		io.Copy(c, os.Stdin)
@@ -96,6 +111,11 @@ func (a *app) serveClient(ctx context.Context, state string, h hello) error {
 		return nil
 	default:
 	}
+	return lost(state)
+}
+
+// lost says that the shared router is gone.
+func lost(state string) error {
 	return &casemate.Error{Op: "run", Kind: casemate.Internal, Err: errors.New("the shared router ended the connection"),
 		Fix: "see shared.log in " + state + "; start the server again in the client"}
 }

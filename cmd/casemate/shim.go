@@ -21,11 +21,25 @@ import (
 //	shim    values of those of them that are set
 //	shared  answer with ready, or with an error
 //
-// After ready the connection carries the client's MCP, byte for byte, and the
-// confined router has its other end.
+// After ready the confined router has the other end:
+//
+//	shim    handed, with its standard input and output; or relayed
+//	router  clientLeft, when a client whose pipes it was handed has left
+//
+// A client's pipes and sockets are handed over, so that the shim does nothing
+// but live: its end, and the router's, is that of the connection. Where one of
+// them is something else (a terminal, a file), which the router is not to hold,
+// the connection carries the client's MCP, byte for byte.
 
 // shimProtocol is that of this build; see hello.
-const shimProtocol = 1
+const shimProtocol = 2
+
+// The words of one byte.
+const (
+	handed     = 'h'
+	relayed    = 'r'
+	clientLeft = 'l'
+)
 
 // The bounds of what a shim says, in bytes.
 const (
