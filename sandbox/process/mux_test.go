@@ -93,7 +93,7 @@ func forkGuest(t *testing.T, preload ...string) *forkedGuest {
 }
 
 // ends returns a socket and two pipes: our ends, and the guest's.
-func ends(t *testing.T) (ours [3]int, theirs []*os.File) {
+func ends(t testing.TB) (ours [3]int, theirs []*os.File) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
