@@ -272,6 +272,7 @@ type Call struct {
 	Meta    json.RawMessage // of an MCP tool: _meta of the caller's request, an object
 	Key     string          // the caller's own name of the call: with it, one session runs it once
 	Timeout time.Duration   // narrows the profile's
+	Limits  Limits          // taken from the profile, for this call alone
 	Settle  bool            // its outcome waits until its sandbox is gone, and says what that used
 	Client  Client          // who is asked back, and told of progress
 	Stdin   io.Reader       // what an exec or shell guest reads while it runs
@@ -455,6 +456,9 @@ type Enforced struct {
 	Processes  *Limit   `json:"processes,omitempty"` //
 	CPU        *Limit   `json:"cpu,omitempty"`       // thousandths of a core
 	Disk       *Limit   `json:"disk,omitempty"`      // bytes
+	Timeout    *Limit   `json:"timeout,omitempty"`   // milliseconds; of a call with limits of its own
+	Output     *Limit   `json:"output,omitempty"`    // bytes; of such a call
+	Without    []string `json:"without,omitempty"`   // places of mounts that such a call did not get
 	Degraded   []string `json:"degraded"`            // controls that the operator allowed to be missing, and were
 }
 
@@ -574,6 +578,7 @@ type Receipt struct {
 	Key      Digest     `json:"key,omitempty"`  // of the caller's own name of the call
 	Backend  string     `json:"backend,omitempty"`
 	Args     Digest     `json:"args,omitempty"`
+	Limits   *Limits    `json:"limits,omitempty"` // that the caller asked for
 	Decision *Decision  `json:"decision,omitempty"`
 	Label    *Label     `json:"label,omitempty"` // of the result
 	Enforced *Enforced  `json:"enforced,omitempty"`

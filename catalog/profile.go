@@ -117,7 +117,7 @@ func (b *builder) size(n *yaml.Node, at string) int64 {
 	if n == nil {
 		return 0
 	}
-	v, err := parseSize(n.Value)
+	v, err := casemate.ParseSize(n.Value)
 	if err != nil {
 		b.add(n, at, "%s is %v", shown(n.Value), err)
 	}
@@ -128,7 +128,7 @@ func (b *builder) duration(n *yaml.Node, at string) time.Duration {
 	if n == nil {
 		return 0
 	}
-	d, err := parseDuration(n.Value)
+	d, err := casemate.ParseDuration(n.Value)
 	if err != nil {
 		b.add(n, at, "%s: %v", shown(n.Value), err)
 	}

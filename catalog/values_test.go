@@ -186,7 +186,7 @@ func TestByteOrderMark(t *testing.T) {
 
 func TestUnits(t *testing.T) {
 	for s, want := range map[string]int64{"1": 1, "512MiB": 512 << 20, "1GiB": 1 << 30, "2KiB": 2048, "1.5KiB": 1536, "1MB": 1e6, "3GB": 3e9, "7B": 7} {
-		if got, err := parseSize(s); err != nil || got != want {
+		if got, err := casemate.ParseSize(s); err != nil || got != want {
 			t.Errorf("parseSize(%q) = %d, %v", s, got, err)
 		}
 	}

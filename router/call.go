@@ -267,6 +267,9 @@ func (t *tool) prepare(c casemate.Call) ([]guest.Pair, error) {
 	if err := t.checkStreams(c); err != nil {
 		return nil, err
 	}
+	if err := t.checkLimits(c); err != nil {
+		return nil, err
+	}
 	if c.Files != nil {
 		return nil, checkFiles(t.Name, c.Files)
 	}

@@ -21,8 +21,9 @@ const (
 )
 
 // start starts one sandbox of t, and returns it when its guest has said that
-// it is ready, in the version of the protocol that we speak.
-func start(ctx context.Context, t *tool, key casemate.Digest) (sb casemate.Sandbox, err error) {
+// it is ready, in the version of the protocol that we speak. It has what the
+// grant says.
+func start(ctx context.Context, t *tool, grant casemate.Grant) (sb casemate.Sandbox, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Timeout, Err: fmt.Errorf("its guest was not ready after %s", startTime), Fix: "see what the tool imports and does when it starts"})
 	defer cancel()
 	defer func() {
@@ -43,7 +44,7 @@ func start(ctx context.Context, t *tool, key casemate.Digest) (sb casemate.Sandb
 			err = &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Internal, Err: err, Fix: "run casemate doctor"}
 		}
 	}()
-	if sb, err = t.backend.Start(ctx, spec(t, key)); err != nil {
+	if sb, err = t.backend.Start(ctx, casemate.Spec{Tool: t.Tool, Grant: grant}); err != nil {
 		return sb, err
 	}
 	ready := make(chan error, 1)

@@ -64,6 +64,9 @@ func sameness(c casemate.Call) (sum [sha256.Size]byte) {
 	part(string(c.Tool))
 	part(c.Method)
 	part(string(args))
+	if !c.Limits.Zero() {
+		part(fmt.Sprintf("%+v", c.Limits))
+	}
 	if c.Files != nil {
 		part(c.Files.Op)
 		part(c.Files.Path)

@@ -30,7 +30,7 @@ func (r *Router) kind(t *tool, key casemate.Digest, o upstream.Options) *pool.Ki
 			if key == t.guest && !r.serves(t) {
 				return nil, &casemate.Error{Op: "start", Tool: t.Name, Kind: casemate.Gone, Err: errors.New("the tool was changed before it could start"), Fix: "call it again, after another look at the list of tools"}
 			}
-			return start(ctx, t, key)
+			return start(ctx, t, casemate.Grant{Tool: key}) // the whole profile
 		},
 	}
 	if m := t.Run.MCP; m != nil {

@@ -164,6 +164,9 @@ func (k *call) receipt(event string, out *casemate.Outcome) (casemate.Receipt, e
 		Time: k.r.cfg.Now(), Event: event, Call: k.ID, Tool: k.Tool, Session: k.Session,
 		Backend: k.out.Backend, Args: k.args, Decision: k.out.Decision, Method: k.Method, Key: keyDigest(k.Call),
 	}
+	if !k.Limits.Zero() {
+		rc.Limits = &k.Limits
+	}
 	if k.tool != nil {
 		rc.Digest = k.tool.digest
 	}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,7 @@ func (k *call) run(ctx context.Context) error {
 		return k.named(err)
 	}
 	// From here on the guest is closed or, in its seat, kept.
-	enforced := g.sb.Enforced()
-	k.out.Enforced = &enforced
+	k.out.Enforced = k.enforced(g)
 	usage := casemate.Usage{}
 	if !rp.sent.IsZero() {
 		usage.Claim = rp.sent.Sub(begin)
@@ -108,9 +108,9 @@ func (k *call) kind() *pool.Kind {
 // limited is ctx for as long as the call may take: the profile's timeout, or
 // the caller's own where that is shorter.
 func (k *call) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	limit, fix := k.tool.profile.Timeout, "ask for less in one call, or raise timeout in the manifest"
-	if k.Timeout > 0 && k.Timeout < limit {
-		limit, fix = k.Timeout, "ask for less in one call, or give it more time"
+	limit, fix := k.time(), "ask for less in one call, or raise timeout in the manifest"
+	if limit < k.tool.profile.Timeout {
+		fix = "ask for less in one call, or give it more time"
 	}
 	return context.WithTimeoutCause(ctx, limit, &casemate.Error{Op: "call", Kind: casemate.Timeout, Err: fmt.Errorf("its time of %s was over", limit), Fix: fix})
 }
@@ -119,7 +119,9 @@ func (k *call) limited(ctx context.Context) (context.Context, context.CancelFunc
 // that is parked or started.
 func (k *call) guest(ctx context.Context) (g *live, warm, fresh bool, err error) {
 	if k.seat == nil {
-		g, warm, err = k.r.claim(ctx, k.Session, k.tool, k.kind())
+		if g, warm, err = k.r.claim(ctx, k.Session, k.tool, k.kind()); err == nil {
+			g, warm, err = k.narrowed(ctx, g, warm)
+		}
 		k.unstarted = err != nil
 		return g, warm, true, err
 	}
@@ -197,7 +199,7 @@ func (k *call) judge(g *live, rp *reply, err error) error {
 	}
 	if errors.Is(err, errOutput) {
 		k.end(g)
-		return fail(casemate.Killed, "ask for less in one call, or raise output in the manifest", "its output was over the limit of %s%s", size(k.tool.profile.Output), lost)
+		return fail(casemate.Killed, "ask for less in one call, or raise output in the manifest", "its output was over the limit of %s%s", size(k.output()), lost)
 	}
 	// A guest that is gone says why before what we made of its last bytes.
 	if !errors.Is(err, guest.ErrProtocol) {
@@ -207,7 +209,7 @@ func (k *call) judge(g *live, rp *reply, err error) error {
 			if e.Limit != "" {
 				what := e.Limit
 				if what == "memory" {
-					what += " " + size(k.tool.profile.Memory)
+					what += " " + size(cmp.Or(k.Limits.Memory, k.tool.profile.Memory))
 				}
 				return fail(casemate.Killed, "ask for less in one call, or raise "+e.Limit+" in the manifest", "it was over the limit: %s%s", what, lost)
 			}

@@ -109,8 +109,7 @@ func (k *call) ask(ctx context.Context) error {
 	if err != nil {
 		return k.named(err)
 	}
-	enforced := g.sb.Enforced()
-	k.out.Enforced = &enforced
+	k.out.Enforced = k.enforced(g)
 
 	run, cancel := k.limited(ctx)
 	defer cancel()

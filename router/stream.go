@@ -30,7 +30,7 @@ var errCaller = errors.New("the caller's end of a stream failed")
 
 // dispatch says how the guest is asked for the call.
 func (k *call) dispatch() dispatch {
-	d := dispatch{frame: guest.Call, pairs: k.pairs, limit: k.tool.profile.Output, output: k.Output}
+	d := dispatch{frame: guest.Call, pairs: k.pairs, limit: k.output(), output: k.Output}
 	if k.Files != nil {
 		return k.fileDispatch()
 	}

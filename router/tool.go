@@ -146,9 +146,3 @@ func listedTool(t *casemate.Tool) *casemate.Tool {
 	n.Run.MCP = &m
 	return &n
 }
-
-// spec asks for a sandbox with the whole profile of t; key is its guest, or a
-// variant of it.
-func spec(t *tool, key casemate.Digest) casemate.Spec {
-	return casemate.Spec{Tool: t.Tool, Grant: casemate.Grant{Tool: key}}
-}

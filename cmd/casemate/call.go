@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 
 func (a *app) callCommand() *cobra.Command {
 	var file, folder string
+	var limits, without []string
 	var explain bool
 	c := &cobra.Command{
 		Use:   "call TOOL [NAME=VALUE …]",
@@ -23,11 +25,18 @@ func (a *app) callCommand() *cobra.Command {
 
 The text of the result goes to standard output as the tool wrote it; on a
 terminal control characters are shown as \xNN. Where the schema of the tool
-says string, VALUE is taken as it stands; elsewhere it is JSON.`,
+says string, VALUE is taken as it stands; elsewhere it is JSON.
+
+--limit and --without take from this call some of what the manifest gives its
+tool. More than that is refused.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeTools,
 		RunE: runs(func(c *cobra.Command, args []string) error {
-			out, err := a.callOnce(c.Context(), args[0], args[1:], file)
+			l, err := limitsOf(limits, without)
+			if err != nil {
+				return err
+			}
+			out, err := a.callOnce(c.Context(), args[0], args[1:], file, l)
 			if err != nil {
 				return err
 			}
@@ -35,6 +44,8 @@ says string, VALUE is taken as it stands; elsewhere it is JSON.`,
 		}),
 	}
 	c.Flags().StringVar(&file, "args", "", "take the arguments, a JSON object, from `FILE` (- is standard input)")
+	c.Flags().StringArrayVar(&limits, "limit", nil, "hold the call to less, as in `memory=64MiB`; also disk, output, cpu, processes, timeout")
+	c.Flags().StringArrayVar(&without, "without", nil, "leave out the mount at `PLACE` of the sandbox")
 	c.Flags().StringVar(&folder, "out", "", "write images and files of the result into the folder `DIR`")
 	c.Flags().BoolVar(&explain, "explain", false, "say on standard error what was decided, enforced and used")
 	return c
@@ -42,7 +53,7 @@ says string, VALUE is taken as it stands; elsewhere it is JSON.`,
 
 // callOnce starts a spawner and a router for one tool, runs one call and ends
 // them. Ctrl-C cancels the call; a second one kills everything.
-func (a *app) callOnce(ctx context.Context, name string, pairs []string, file string) (*casemate.Outcome, error) {
+func (a *app) callOnce(ctx context.Context, name string, pairs []string, file string, limits casemate.Limits) (*casemate.Outcome, error) {
 	l, err := a.load()
 	if err != nil {
 		return nil, err
@@ -66,13 +77,30 @@ func (a *app) callOnce(ctx context.Context, name string, pairs []string, file st
 	}
 	defer h.kill()
 	var out casemate.Outcome
-	if err := h.ctl.do(ctx, opCall, callBody{t.Name, args}, &out); err != nil {
+	if err := h.ctl.do(ctx, opCall, callBody{t.Name, args, limits}, &out); err != nil {
 		return nil, err
 	}
 	// The answer is there; the router ends in order, so that nothing is left
 	// of the sandbox when this process is gone.
 	h.stop()
 	return &out, nil
+}
+
+// limitsOf are the limits of a call as the command line has them.
+func limitsOf(limits, without []string) (l casemate.Limits, err error) {
+	for _, one := range limits {
+		name, value, _ := strings.Cut(one, "=")
+		if err = l.Set(name, value); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = l.Leave(without...)
+	}
+	if err != nil {
+		err = invalid("call", "write it as --limit memory=64MiB --without /docs", "%w", err)
+	}
+	return l, err
 }
 
 // outcomeOf prints what came of a call; the error it returns carries the exit

@@ -52,6 +52,7 @@ const (
 type callBody struct {
 	Tool      casemate.ToolName `json:"tool"`
 	Arguments []byte            `json:"arguments"` // as they came; perhaps not JSON
+	Limits    casemate.Limits   `json:"limits,omitzero"`
 }
 
 type execBody struct {

@@ -188,10 +188,13 @@ func enforced(backend string, e *casemate.Enforced) []string {
 	for _, l := range []struct {
 		name string
 		*casemate.Limit
-	}{{"memory", e.Memory}, {"processes", e.Processes}, {"cpu (thousandths)", e.CPU}, {"disk", e.Disk}} {
+	}{{"memory", e.Memory}, {"processes", e.Processes}, {"cpu (thousandths)", e.CPU}, {"disk", e.Disk}, {"timeout (ms)", e.Timeout}, {"output", e.Output}} {
 		if l.Limit != nil {
 			out = append(out, fmt.Sprintf("%s %d by %s", l.name, l.Limit.Limit, l.By))
 		}
+	}
+	if len(e.Without) > 0 {
+		out = append(out, "without "+escapeLine(strings.Join(e.Without, ", ")))
 	}
 	if len(e.Degraded) > 0 {
 		out = append(out, "without "+strings.Join(e.Degraded, ", ")+", as host.allow_degraded permits")

@@ -38,7 +38,7 @@ func (a *app) whyCommand() *cobra.Command {
 			}
 			defer h.kill()
 			var w router.Why
-			if err := h.ctl.do(c.Context(), opWhy, callBody{t.Name, in}, &w); err != nil {
+			if err := h.ctl.do(c.Context(), opWhy, callBody{Tool: t.Name, Arguments: in}, &w); err != nil {
 				return err
 			}
 			return a.why(&w)

@@ -134,7 +134,8 @@ type request struct {
 	session    string // as the caller names it
 	stream     bool
 	background bool
-	open       bool // its standard input comes later
+	open       bool  // its standard input comes later
+	wrong      error // of limits
 }
 
 const callFix = `send {"tool": NAME, "arguments": {…}, "session": NAME} with Content-Type: application/json`
@@ -142,11 +143,15 @@ const callFix = `send {"tool": NAME, "arguments": {…}, "session": NAME} with C
 // readers are those of the keys of a call.
 func (q *request) readers() map[string]func(json.RawMessage) bool {
 	return map[string]func(json.RawMessage) bool{
-		"tool":       word(&q.Tool, 1024),
-		"session":    word(&q.session, 1024),
-		"arguments":  arguments(&q.Arguments),
-		"key":        word(&q.Key, maxKey),
-		"timeout":    timeout(&q.Timeout),
+		"tool":      word(&q.Tool, 1024),
+		"session":   word(&q.session, 1024),
+		"arguments": arguments(&q.Arguments),
+		"key":       word(&q.Key, maxKey),
+		"timeout":   timeout(&q.Timeout),
+		"limits": func(raw json.RawMessage) bool {
+			q.wrong = json.Unmarshal(raw, &q.Limits)
+			return true
+		},
 		"stream":     boolean(&q.stream),
 		"background": boolean(&q.background),
 		"stdin": func(raw json.RawMessage) bool {
@@ -168,6 +173,8 @@ func readCall(r *http.Request) (*request, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case q.wrong != nil:
+		return nil, invalid(`"limits": {"memory": "64MiB", "timeout": "2s", "without": ["/docs"]}`, "%w", q.wrong)
 	case q.Tool == "":
 		return nil, invalid(callFix, "tool: missing")
 	case q.Key != "" && q.session == "":

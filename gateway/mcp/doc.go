@@ -91,6 +91,12 @@
 // that /mcp?context=NAME names; a session of MCP is that of its caller and
 // context alone.
 //
+// # Limits of one call
+//
+// casemate/limits in the _meta of a call takes from it some of what its tool has,
+// as in {"memory": "64MiB", "timeout": "2s", "without": ["/docs"]}; more than the
+// tool has is refused. A server is not told. See casemate.Limits.
+//
 // # Ends
 //
 // A call ends when its client cancels it (notifications/cancelled), hangs up

@@ -65,7 +65,7 @@ var (
 	messageKeys = folded("jsonrpc", "id", "method", "params", "result", "error")
 	paramsKeys  = folded("_meta", "name", "arguments", "uri", "cursor", "protocolVersion", "capabilities", "clientInfo",
 		"requestId", "reason", "progressToken", "notifications", "inputResponses", "requestState", "level", "ref", "argument")
-	metaKeys = folded("progressToken", sessionKey, sdk.MetaKeyProtocolVersion, sdk.MetaKeyClientInfo, sdk.MetaKeyClientCapabilities, "io.modelcontextprotocol/logLevel")
+	metaKeys = folded("progressToken", sessionKey, limitsKey, sdk.MetaKeyProtocolVersion, sdk.MetaKeyClientInfo, sdk.MetaKeyClientCapabilities, "io.modelcontextprotocol/logLevel")
 )
 
 func folded(keys ...string) map[string]string {

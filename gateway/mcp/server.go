@@ -17,6 +17,10 @@ import (
 // sessionKey names the session of a call in its _meta.
 const sessionKey = "casemate/session"
 
+// limitsKey holds, in the _meta of a call, what it takes from what its tool has;
+// see casemate.Limits.
+const limitsKey = "casemate/limits"
+
 // callKey names the call in the _meta of its result.
 const callKey = "casemate/call"
 
@@ -310,11 +314,26 @@ func (s *server) call(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallT
 	if len(args) == 0 {
 		args = []byte("{}")
 	}
+	c := casemate.Call{Session: session, Tool: casemate.ToolName(req.Params.Name), Arguments: args}
+	if l, ok := req.Params.Meta[limitsKey]; ok {
+		if err := limits(&c, encode(l)); err != nil {
+			return failure(casemate.JSON(err)), nil
+		}
+	}
 	if token := req.Params.GetProgressToken(); token != nil {
 		defer s.progress(ctx, req.Session, token)()
 	}
-	o := s.router.Call(ctx, casemate.Call{Session: session, Tool: casemate.ToolName(req.Params.Name), Arguments: args})
+	o := s.router.Call(ctx, c)
 	return result(o, req.ProtocolVersion() >= stateless), nil
+}
+
+// limits reads the limits of a call.
+func limits(c *casemate.Call, raw json.RawMessage) error {
+	if err := json.Unmarshal(raw, &c.Limits); err != nil {
+		return &casemate.Error{Op: "call", Tool: c.Tool, Kind: casemate.Invalid, Err: fmt.Errorf("_meta %q: %w", limitsKey, err),
+			Fix: `write it as {"memory": "64MiB", "timeout": "2s", "without": ["/docs"]}`}
+	}
+	return nil
 }
 
 // session is the one that the request names, or that of its transport. Where

@@ -28,6 +28,11 @@ func (s *server) callServer(ctx context.Context, req sdk.Request, t *casemate.To
 	case p.Meta != nil:
 		c.Meta = encode(p.Meta)
 	}
+	if l := field(c.Meta, limitsKey); l != nil { // which the server is not told
+		if err := limits(&c, l); err != nil {
+			return &rawResult{raw: encode(failure(casemate.JSON(err))), modern: modern}, nil
+		}
+	}
 	o, more, err := s.hand(ctx, req, from, t.Run.MCP.Server, c)
 	switch {
 	case err != nil:
