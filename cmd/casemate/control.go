@@ -46,6 +46,8 @@ const (
 	opSpawner  = "spawner"  // with its connection: a spawner instead of one that ended → {}
 	opShim     = "shim"     // shimBody, with the shim's connection → {} when that is over
 	opVariants = "variants" // variantsBody → {}
+	opStale    = "stale"    // staleBody → {}: what is parked of them is thrown away
+	opPressure = "pressure" // → {}: the machine lacks memory; what is parked gives way
 	opShutdown = "shutdown" // → {} when no call is left; the router ends
 )
 

@@ -324,6 +324,10 @@ func (h *host) reload(ctx context.Context, c *compiled) error {
 	if err := h.ctl.do(ctx, opReload, c.serves, nil); err != nil {
 		return errors.Join(err, h.spawner.Reload(h.whole()))
 	}
+	changed := differing(h.plan, c.plan)
 	h.compiled = c
-	return h.spawner.Reload(h.whole())
+	if err := h.spawner.Reload(h.whole()); err != nil {
+		return err
+	}
+	return h.stale(ctx, changed)
 }

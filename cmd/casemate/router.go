@@ -405,6 +405,16 @@ func (p *peer) do(ctx context.Context, m message) (any, error) {
 			return nil, err
 		}
 		return struct{}{}, s.router.Reload(in.Tools, refused(in.Refused))
+	case opStale:
+		var in staleBody
+		if err := json.Unmarshal(m.Body, &in); err != nil {
+			return nil, err
+		}
+		s.router.Stale(in.Guests...)
+		return struct{}{}, nil
+	case opPressure:
+		s.router.Pressure()
+		return struct{}{}, nil
 	case opSpawner:
 		if m.file == nil {
 			return nil, errors.New("no connection came with it")

@@ -84,6 +84,9 @@ func (a *app) serve(ctx context.Context, addrs []string) error {
 		}
 		a.note("%s at %s/mcp, /v1/tools and /v1/calls", plural(h.tools(), "tool"), at)
 	}
+	w := newWatch()
+	defer w.close()
+	w.follow(h.plan.Guests)
 	spawner := h.spawner.Gone()
 	for {
 		select {
@@ -105,9 +108,17 @@ func (a *app) serve(ctx context.Context, addrs []string) error {
 				return &casemate.Error{Op: "router", Kind: casemate.Internal, Err: fmt.Errorf("the router ended: %v", h.state), Fix: "see what it said before; start casemate serve again"}
 			}
 			return nil
+		case <-w.changed:
+			if err := h.stale(ctx, w.take()); err != nil {
+				a.note("what is parked could not be made anew: %v", err)
+			}
+			w.follow(h.plan.Guests) // a link may lead elsewhere now
+		case <-w.pressed:
+			h.ctl.do(ctx, opPressure, struct{}{}, nil) // an error is that the router is gone, which is seen
 		case s := <-signals:
 			if s == syscall.SIGHUP {
 				a.reload(ctx, h)
+				w.follow(h.plan.Guests)
 				continue
 			}
 			// A second signal ends everything at once.

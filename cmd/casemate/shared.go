@@ -151,8 +151,12 @@ func (s *shared) serve(ctx context.Context) error {
 	trim := time.NewTicker(10 * time.Second)
 	defer trim.Stop()
 	h := s.host
+	w := newWatch() // what its servers are made of comes and goes with the shims: it is not followed
+	defer w.close()
 	for {
 		select {
+		case <-w.pressed:
+			h.ctl.do(ctx, opPressure, struct{}{}, nil) // an error is that the router is gone, which is seen
 		case <-h.spawner.Gone():
 			// It ends in order only when the router did.
 			select {
