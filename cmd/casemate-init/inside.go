@@ -14,6 +14,7 @@ import (
 	"github.com/casemate/casemate/internal/contain"
 	"github.com/casemate/casemate/internal/guest"
 	"github.com/casemate/casemate/internal/linux"
+	"github.com/casemate/casemate/internal/spawn"
 	"github.com/casemate/casemate/runners"
 )
 
@@ -21,8 +22,11 @@ import (
 // itself, reports, and then is the runner or starts it. It ends, and with it
 // everything in the sandbox, when the spawner's end of the connection does.
 func inside() int {
-	runtime.GOMAXPROCS(2)
-	os.WriteFile("/proc/self/comm", []byte("casemate-init"), 0) // it was started as /proc/self/exe
+	// It was started as /proc/self/exe. Its name says whether it has a guest.
+	name, err := os.OpenFile("/proc/self/comm", os.O_WRONLY, 0)
+	if err == nil {
+		name.WriteString("casemate-blank")
+	}
 	setup := os.NewFile(contain.SetupFD, "setup")
 	unix.CloseOnExec(contain.SetupFD)
 	unix.CloseOnExec(contain.GuestFD)
@@ -33,21 +37,15 @@ func inside() int {
 	if linux.DropBoundingHere() != nil {
 		return 1
 	}
-	buf := make([]byte, 256<<10)
-	n, err := unix.Read(contain.SetupFD, buf)
-	if err != nil || n == 0 {
-		return 1
-	}
-	s, err := contain.DecodeSetup(buf[:n])
+	in := &contain.Inside{Runner: program}
+	report, uppers, err := confine(in)
 	if err != nil {
 		return 1
 	}
-	for i := range s.Guest.Mounts {
-		unix.CloseOnExec(contain.GrantFD + i)
-	}
-	in := &contain.Inside{Setup: s, Runner: program}
-	report, uppers := in.Run()
+	s := in.Setup
 	if report.Step == "" {
+		name.WriteString("casemate-init")
+		name.Close()
 		// What a guest makes this process say, by a signal, is not for the
 		// operator's terminal.
 		if unix.Dup3(0, 2, 0) != nil {
@@ -77,6 +75,28 @@ func inside() int {
 		os.Exit(0)
 	}()
 	return run(s, pipe, &stopped)
+}
+
+// confine reads the setup and carries it out: in two parts, where the first
+// comes before the guest is known.
+func confine(in *contain.Inside) (report contain.Report, uppers []int, err error) {
+	buf, oob := make([]byte, 256<<10), make([]byte, unix.CmsgSpace(4*contain.MaxGrants))
+	for {
+		n, oobn, _, _, err := unix.Recvmsg(contain.SetupFD, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return report, nil, io.EOF
+		}
+		if in.Setup, err = contain.DecodeSetup(buf[:n]); err != nil {
+			return report, nil, err
+		}
+		in.Passed = spawn.Rights(oob[:oobn])
+		if report, uppers = in.Run(); !in.More || report.Step != "" {
+			return report, uppers, nil
+		}
+	}
 }
 
 func program(name string) []byte {

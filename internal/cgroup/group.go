@@ -13,9 +13,11 @@ import (
 
 // A Group is one sandbox's, in every hierarchy that it needs.
 type Group struct {
+	host    Host
 	name    string
 	members map[string]*member // by control; several may share one
 	all     []*member
+	missing map[string]*Missing // by control, why it is none of members
 	held    map[string]string
 	oom     atomic.Bool // seen by Watch
 }
@@ -30,35 +32,70 @@ type member struct {
 // Create makes a fresh group and sets its limits. What cannot be held is a
 // *Missing, unless degrade says that its control may be.
 func (h Host) Create(name string, l Limits, degrade func(control string) bool) (*Group, error) {
-	g := &Group{name: h.mark + "-" + name, members: map[string]*member{}, held: map[string]string{}}
-	for _, ask := range []struct {
-		control string
-		set     func(*member) error
-		asked   bool
-	}{
-		{Memory, func(m *member) error { return m.setMemory(l.Memory) }, l.Memory > 0},
-		{CPU, func(m *member) error { return m.setCPU(l.MilliCPU) }, l.MilliCPU > 0},
-		{Processes, func(m *member) error { return m.write("pids.max", strconv.FormatInt(l.Processes, 10)) }, l.Processes > 0},
-		{Freezer, nil, false},
-	} {
-		if !ask.asked && ask.control != Freezer {
+	g := h.make(name, l)
+	if err := g.Limit(l, degrade); err != nil {
+		g.Remove()
+		return nil, err
+	}
+	return g, nil
+}
+
+// Prepare makes a fresh group for every control, without limits: Limit sets
+// them, and says what is missing.
+func (h Host) Prepare(name string) *Group {
+	return h.make(name, Limits{1, 1, 1})
+}
+
+// make makes a group in the hierarchies of what l asks, and of the freezer.
+func (h Host) make(name string, l Limits) *Group {
+	g := &Group{host: h, name: h.mark + "-" + name, members: map[string]*member{}, missing: map[string]*Missing{}, held: map[string]string{}}
+	for _, control := range [...]string{Memory, CPU, Processes, Freezer} {
+		if control == Freezer || l.of(control) > 0 {
+			if _, missing := h.join(g, control); missing != nil {
+				g.missing[control] = missing
+			}
+		}
+	}
+	return g
+}
+
+func (l Limits) of(control string) int64 {
+	return map[string]int64{Memory: l.Memory, CPU: l.MilliCPU, Processes: l.Processes}[control]
+}
+
+// Limit sets limits of controls that the group was made for, once. What cannot
+// be held is a *Missing, unless degrade says that its control may be; a limit
+// that the group is over already always is.
+func (g *Group) Limit(l Limits, degrade func(control string) bool) error {
+	for _, control := range [...]string{Memory, CPU, Processes} {
+		n := l.of(control)
+		if n <= 0 {
 			continue
 		}
-		m, missing := h.join(g, ask.control)
-		if missing == nil && ask.set != nil {
-			if err := ask.set(m); err != nil {
-				missing = &Missing{ask.control, failure(m.path, err), h.fixOf(ask.control)}
+		missing, over := g.missing[control], false
+		if m := g.members[control]; m != nil {
+			if err := m.set(control, n); err != nil {
+				missing, over = &Missing{control, failure(m.path, err), g.host.fixOf(control)}, errors.Is(err, unix.EBUSY)
 			}
 		}
 		switch {
-		case missing == nil && ask.asked:
-			g.held[ask.control] = "cgroup"
-		case missing != nil && ask.asked && !degrade(ask.control):
-			g.Remove()
-			return nil, missing
+		case missing == nil:
+			g.held[control] = "cgroup"
+		case over || !degrade(control):
+			return missing
 		}
 	}
-	return g, nil
+	return nil
+}
+
+func (m *member) set(control string, n int64) error {
+	switch control {
+	case Memory:
+		return m.setMemory(n)
+	case CPU:
+		return m.setCPU(n)
+	}
+	return m.write("pids.max", strconv.FormatInt(n, 10))
 }
 
 func (h Host) fixOf(control string) string {

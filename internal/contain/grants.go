@@ -51,8 +51,11 @@ func Clone(fd int, m plan.Mount) (int, error) {
 // opened again here, in the sandbox's own copy of the mount tree, and must be
 // the same one.
 func (in *Inside) openGrants() error {
+	if len(in.Passed) != len(in.Guest.Mounts) {
+		return errors.New("a descriptor did not come")
+	}
 	for i, m := range in.Guest.Mounts {
-		passed := GrantFD + i
+		passed := in.Passed[i]
 		var want, got unix.Stat_t
 		if err := unix.Fstat(passed, &want); err != nil {
 			return os.NewSyscallError("fstat", err)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate/internal/linux"
+	"github.com/casemate/casemate/internal/plan"
 )
 
 func (in *Inside) name(name string) error {
@@ -115,13 +116,26 @@ func warm() {
 	unix.Close(p[0])
 }
 
+// seccomp installs the filter that the spawner sent: it is the same for every
+// sandbox of a guest.
 func (in *Inside) seccomp() error {
-	f := <-in.filter
-	if f.err != nil {
-		return f.err
+	f, err := linux.ParseFilter([]byte(in.Filter))
+	if err != nil {
+		return err
 	}
 	in.report.Seccomp = f.Digest()
 	return f.Install()
+}
+
+// FilterOf returns the filter of a guest.
+func FilterOf(g plan.Guest) (linux.Filter, error) {
+	switch {
+	case g.Runner == TemplateRunner:
+		return linux.TemplateFilter()
+	case g.HostNetwork:
+		return linux.HostNetworkFilter(g.DenySyscalls)
+	}
+	return linux.GuestFilter(g.DenySyscalls)
 }
 
 var landlockAccess = map[string]linux.LandlockAccess{

@@ -21,14 +21,14 @@ func (in *Inside) private() error {
 	return os.NewSyscallError("mount", unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 }
 
-// stage mounts the new root over a folder that every host has; what is
-// granted beneath that folder was opened before.
+// stage mounts the new root over a folder that every host has, and of which
+// nothing is granted: a user's grants are opened by their path after this.
 func (in *Inside) stage() error {
 	fd, err := newMount("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, "size", "16m", "mode", "0755")
 	if err != nil {
 		return err
 	}
-	for _, at := range []string{"/tmp", "/mnt", "/proc"} {
+	for _, at := range []string{"/proc", "/sys"} {
 		if err = attach(fd, unix.AT_FDCWD, at); err == nil {
 			break
 		}
@@ -37,7 +37,7 @@ func (in *Inside) stage() error {
 		return err
 	}
 	in.root = fd
-	for _, d := range []string{staging, staging + "/scratch"} {
+	for _, d := range []string{staging, staging + "/scratch", staging + "/empty"} {
 		if err := in.mkdir(d); err != nil {
 			return err
 		}
@@ -145,11 +145,11 @@ func openDevice(path string) (int, error) {
 	if !ok {
 		return -1, errors.New(path + " is no device that a sandbox gets")
 	}
-	return openNumbered(path, number)
+	return openNumbered(unix.AT_FDCWD, path, number)
 }
 
-func openNumbered(path string, number uint64) (int, error) {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+func openNumbered(dir int, path string, number uint64) (int, error) {
+	fd, err := unix.Openat(dir, path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("open", err)
 	}
@@ -194,17 +194,28 @@ func (in *Inside) mask(path string) error {
 	if folder {
 		fd, err = clone(in.root, staging+"/empty", readOnly, false)
 	} else {
-		var dev int
-		if dev, err = openDevice("/dev/null"); err == nil {
-			fd, err = clone(dev, "", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, false)
-			unix.Close(dev)
-		}
+		fd, err = in.null()
 	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	return onto(fd, target)
+}
+
+// null returns another mount of the sandbox's own /dev/null, with what that was
+// mounted with. It is checked to be the device; nothing but this process can
+// change what lies there.
+func (in *Inside) null() (int, error) {
+	if in.dev == 0 {
+		fd, err := openNumbered(in.root, "dev/null", deviceNumbers["/dev/null"])
+		if err != nil {
+			return -1, err
+		}
+		in.dev = fd
+	}
+	fd, err := unix.OpenTree(in.dev, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	return fd, os.NewSyscallError("open_tree", err)
 }
 
 func onto(fd, target int) error {
@@ -261,11 +272,7 @@ func (in *Inside) readOnly(path string) error {
 // scratch mounts the one filesystem that holds what the guest writes: /tmp,
 // /out, /dev/shm and the upper layers of its write grants together.
 func (in *Inside) scratch(size int64) error {
-	err := in.mountNew("tmpfs", staging+"/scratch", data, "size", strconv.FormatInt(size, 10), "nr_inodes", strconv.FormatInt(inodes(size), 10), "mode", "0700")
-	if err != nil {
-		return err
-	}
-	return in.mkdir(staging + "/empty")
+	return in.mountNew("tmpfs", staging+"/scratch", data, "size", strconv.FormatInt(size, 10), "nr_inodes", strconv.FormatInt(inodes(size), 10), "mode", "0700")
 }
 
 // inodes is how many files a scratch of size bytes may hold.

@@ -27,13 +27,13 @@ type Kind string
 // The steps, in the order in which a plan has them.
 const (
 	Private  Kind = "private"  // cut the mount namespace from the host's
-	Grants   Kind = "grants"   // open what is granted, before anything hides it
 	Stage    Kind = "stage"    // the tmpfs that becomes the root
 	Dir      Kind = "dir"      //
 	File     Kind = "file"     // with Text
 	Link     Kind = "link"     // to Text
 	Bind     Kind = "bind"     // host path Text, read-only
 	Device   Kind = "device"   // host device Text, checked by its number
+	Grants   Kind = "grants"   // open what is granted
 	Scratch  Kind = "scratch"  // the one tmpfs of everything that the guest writes, Size bytes
 	Sub      Kind = "sub"      // folder Text of the scratch at Path
 	Grant    Kind = "grant"    // grant N at Path
@@ -111,12 +111,12 @@ type Rule struct {
 }
 
 // Plan returns the steps that confine g, and the Landlock rules of the last.
+// It begins with Base, unless g has the host's network.
 func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 	p := &planner{}
-	p.add(Step{Kind: Private}, Step{Kind: Grants}, Step{Kind: Stage})
-	p.allow("/", "list")
-	p.system(f, g.HostNetwork)
-	p.devices(f.TTY && (g.Runner == "exec" || g.Runner == "shell")) // which alone may have a terminal
+	p.base(f, g.HostNetwork)
+	p.add(Step{Kind: Grants})
+	p.terminal(f.TTY && (g.Runner == "exec" || g.Runner == "shell")) // which alone may have one
 	p.add(Step{Kind: Scratch, Size: g.Disk})
 	for _, d := range [...]struct{ sub, at string }{{"tmp", "tmp"}, {"out", "out"}, {"shm", "dev/shm"}} {
 		p.add(Step{Kind: Sub, Path: d.at, Text: d.sub})
@@ -124,6 +124,28 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 	}
 	p.grants(g)
 	p.runner(g)
+	p.add(Step{Kind: Seal}, Step{Kind: Pivot}, Step{Kind: Name, Text: "sandbox"})
+	if g.Loopback && !g.HostNetwork {
+		p.add(Step{Kind: Loopback})
+	}
+	p.add(Step{Kind: Keyring}, Step{Kind: Privs}, Step{Kind: Landlock}, Step{Kind: Caps}, Step{Kind: Limits, Size: g.Processes}, Step{Kind: Dump}, Step{Kind: Seccomp})
+	return leaveOut(p.steps, without), p.rules
+}
+
+// Base returns the steps with which the plan of every guest begins that has a
+// network of its own: a sandbox may have carried them out before its guest is
+// known.
+func Base(f Facts, without []string) []Step {
+	p := &planner{}
+	p.base(f, false)
+	return leaveOut(p.steps, without)
+}
+
+func (p *planner) base(f Facts, hostNetwork bool) {
+	p.add(Step{Kind: Private}, Step{Kind: Stage})
+	p.allow("/", "list")
+	p.system(f, hostNetwork)
+	p.devices()
 	p.add(Step{Kind: Proc, Path: "proc"})
 	for _, c := range counts {
 		p.add(Step{Kind: Count, Path: "proc/sys/user/" + c.name, Size: c.most})
@@ -133,12 +155,6 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 	for _, m := range f.Masks {
 		p.add(Step{Kind: Mask, Path: m[1:]})
 	}
-	p.add(Step{Kind: Seal}, Step{Kind: Pivot}, Step{Kind: Name, Text: "sandbox"})
-	if g.Loopback && !g.HostNetwork {
-		p.add(Step{Kind: Loopback})
-	}
-	p.add(Step{Kind: Keyring}, Step{Kind: Limits, Size: g.Processes}, Step{Kind: Privs}, Step{Kind: Landlock}, Step{Kind: Caps}, Step{Kind: Dump}, Step{Kind: Seccomp})
-	return leaveOut(p.steps, without), p.rules
 }
 
 // What a sandbox may have in its user namespace of what the kernel counts for
@@ -253,21 +269,28 @@ func nsswitch(hosts string) string {
 
 var devices = [...]string{"null", "zero", "full", "random", "urandom"}
 
-func (p *planner) devices(tty bool) {
+func (p *planner) devices() {
 	for _, d := range []string{"dev", "dev/shm", "dev/pts", "tmp", "out", "proc"} {
 		p.dir(d)
 	}
-	for _, d := range append(devices[:len(devices):len(devices)], "tty") {
-		if d == "tty" && !tty {
-			continue
-		}
-		p.add(Step{Kind: File, Path: "dev/" + d}, Step{Kind: Device, Path: "dev/" + d, Text: "/dev/" + d})
-		p.allow("/dev/"+d, "device")
+	for _, d := range devices {
+		p.device(d)
 	}
 	p.add(Step{Kind: Pts, Path: "dev/pts"})
 	p.allow("/dev/pts", "device")
 	for _, l := range [...][2]string{{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"}} {
 		p.add(Step{Kind: Link, Path: "dev/" + l[0], Text: l[1]})
+	}
+}
+
+func (p *planner) device(name string) {
+	p.add(Step{Kind: File, Path: "dev/" + name}, Step{Kind: Device, Path: "dev/" + name, Text: "/dev/" + name})
+	p.allow("/dev/"+name, "device")
+}
+
+func (p *planner) terminal(tty bool) {
+	if tty {
+		p.device("tty")
 	}
 }
 

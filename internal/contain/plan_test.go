@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/casemate/casemate/internal/plan"
 )
 
@@ -74,7 +76,7 @@ func TestOrder(t *testing.T) {
 	for i, s := range steps {
 		at[s.Kind] = i
 	}
-	for _, o := range [][2]Kind{{Grants, Stage}, {Seal, Pivot}, {Pivot, Landlock}, {Loopback, Caps}, {Privs, Landlock}, {Privs, Seccomp}, {Landlock, Caps}, {Caps, Seccomp}} {
+	for _, o := range [][2]Kind{{Seal, Pivot}, {Pivot, Landlock}, {Loopback, Caps}, {Privs, Landlock}, {Privs, Seccomp}, {Landlock, Caps}, {Caps, Seccomp}} {
 		if at[o[0]] >= at[o[1]] {
 			t.Errorf("%s comes after %s", o[0], o[1])
 		}
@@ -86,7 +88,7 @@ func TestOrder(t *testing.T) {
 
 func TestSetupRoundTrip(t *testing.T) {
 	steps, rules := Plan(plan.Guest{Runner: "python", Mounts: []plan.Mount{{Source: "/a", At: "/b"}}}, facts, nil)
-	s := &Setup{Guest: plan.Guest{Tool: "t"}, Steps: steps, Rules: rules, Detached: true}
+	s := &Setup{Guest: plan.Guest{Tool: "t"}, Steps: steps, Rules: rules, Detached: true, Filter: "\x01\x00", More: true}
 	got, err := DecodeSetup(s.Encode())
 	if err != nil || !reflect.DeepEqual(got, s) {
 		t.Errorf("%v %+v", err, got)
@@ -117,7 +119,7 @@ func TestDeviceIsVerified(t *testing.T) {
 	os.Symlink("/dev/null", dir+"/link")
 	for _, path := range []string{dir + "/null", dir + "/link"} {
 		deviceNumbersOf := deviceNumbers["/dev/null"]
-		if fd, err := openNumbered(path, deviceNumbersOf); err == nil {
+		if fd, err := openNumbered(unix.AT_FDCWD, path, deviceNumbersOf); err == nil {
 			t.Errorf("%s passed for /dev/null as %d", path, fd)
 		}
 	}

@@ -15,16 +15,13 @@ type Inside struct {
 	*Setup
 	Runner func(name string) []byte // the program of runner python or node
 
+	Passed []int // the descriptors that came with the setup
+
 	grants []grant
 	root   int // the tmpfs that becomes the root
+	dev    int // its /dev/null, once it was opened
 	uppers []int
-	filter <-chan compiled
 	report Report
-}
-
-type compiled struct {
-	linux.Filter
-	err error
 }
 
 type grant struct {
@@ -32,23 +29,13 @@ type grant struct {
 	folder bool
 }
 
-// Run carries the steps out, in order, and stops at the first that fails. It
-// returns what is on, and the descriptors of the upper folders.
+// Run carries the steps of the setup out, in order, and stops at the first that
+// fails. It returns what is on, and the descriptors of the upper folders. Where
+// the setup says that another follows, it is called again with that.
 func (in *Inside) Run() (Report, []int) {
-	in.report.Spaces = Spaces()
-	filter := make(chan compiled, 1)
-	in.filter = filter
-	go func() { // meanwhile: it takes as long as several steps together
-		make := linux.GuestFilter
-		if in.Guest.HostNetwork {
-			make = linux.HostNetworkFilter
-		}
-		if in.Guest.Runner == TemplateRunner {
-			make = func([]string) (linux.Filter, error) { return linux.TemplateFilter() }
-		}
-		f, err := make(in.Guest.DenySyscalls)
-		filter <- compiled{f, err}
-	}()
+	if in.report.Spaces == nil { // before the host's /proc is hidden
+		in.report.Spaces = Spaces()
+	}
 	for _, s := range in.Steps {
 		if err := in.step(s); err != nil {
 			return failed(s, err), nil

@@ -11,15 +11,21 @@ import (
 const (
 	SetupFD = 3 // to the spawner: Setup comes, Ready or Failed goes; its end is the sandbox's
 	GuestFD = 4 // the guest's end of its pipe
-	GrantFD = 5 // and on: one a mount of the guest
 )
 
-// A Setup is what the spawner tells the first process.
+// MaxGrants bounds the mounts of a guest: the kernel takes so many descriptors
+// with one message (SCM_MAX_FD).
+const MaxGrants = 253
+
+// A Setup is what the spawner tells the first process. One descriptor comes
+// with it for each mount of its guest.
 type Setup struct {
 	Guest    plan.Guest // its limits narrowed to the grant
 	Steps    []Step
 	Rules    []Rule
-	Detached bool // the grants' descriptors are mounts; else they only say which file is meant
+	Detached bool   // the grants' descriptors are mounts; else they only say which file is meant
+	Filter   string // the seccomp program, as linux.Filter has its bytes
+	More     bool   // another follows, with the guest; of this one only the steps count
 }
 
 // Encode returns the canonical form of s.
@@ -36,6 +42,8 @@ func (s *Setup) Encode() []byte {
 	})
 	codec.List(w, s.Rules, func(r Rule) { w.String(r.Path); w.String(r.Access) })
 	w.Bool(s.Detached)
+	w.String(s.Filter)
+	w.Bool(s.More)
 	return w.B
 }
 
@@ -52,6 +60,8 @@ func DecodeSetup(b []byte) (*Setup, error) {
 	})
 	s.Rules = codec.ReadList(r, func() Rule { return Rule{r.String(), r.String()} })
 	s.Detached = r.Bool()
+	s.Filter = r.String()
+	s.More = r.Bool()
 	return s, r.End()
 }
 

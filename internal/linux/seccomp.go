@@ -32,6 +32,20 @@ func (f Filter) bytes() []byte {
 	return b
 }
 
+// ParseFilter is the inverse of Bytes. It is for a program of one's own: the
+// kernel alone checks it.
+func ParseFilter(b []byte) (Filter, error) {
+	if len(b) == 0 || len(b)%8 != 0 || len(b)/8 > unix.BPF_MAXINSNS {
+		return Filter{}, &Error{Op: "read a seccomp filter of " + strconv.Itoa(len(b)) + " bytes", Err: unix.EINVAL}
+	}
+	prog := make([]unix.SockFilter, 0, len(b)/8)
+	for ; len(b) > 0; b = b[8:] {
+		prog = append(prog, unix.SockFilter{Code: uint16(b[0]) | uint16(b[1])<<8, Jt: b[2], Jf: b[3],
+			K: uint32(b[4]) | uint32(b[5])<<8 | uint32(b[6])<<16 | uint32(b[7])<<24})
+	}
+	return Filter{prog}, nil
+}
+
 // Install puts the filter on all threads of this process and on what it
 // starts, for good. It needs no_new_privs.
 func (f Filter) Install() error {

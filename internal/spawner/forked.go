@@ -40,14 +40,25 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	b, undo, degraded, err := s.newBox(g, host)
-	undo = append([]func(){t.left}, undo...)
+	undo := []func(){t.left}
 	defer func() {
 		if err != nil {
-			undoAll(undo)
+			for _, f := range slices.Backward(undo) {
+				f()
+			}
 		}
 	}()
+	b, err := s.newBox()
 	if err != nil {
+		return nil, nil, nil, err
+	}
+	b.guest = g
+	undo = append(undo, func() { b.closeGrants(); b.group.Remove(); s.freeSlot(b.slot) })
+	var degraded []string
+	if err := limitGroup(b.group, g, host, &degraded); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := s.openGrants(b); err != nil {
 		return nil, nil, nil, err
 	}
 	ours, theirs, err := guestEnds()
@@ -79,9 +90,7 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	b.enforced = *enforced
-	s.register(b)
-	return b, ours, &spawn.Started{ID: b.id, Pid: int64(k.pid), Enforced: *enforced}, nil
+	return b, ours, s.register(b, enforced), nil
 }
 
 // forkChild has a child made, which gets the ends of the guest.

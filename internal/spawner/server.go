@@ -42,19 +42,22 @@ type server struct {
 	forks  chan fork
 	router *spawn.Conn
 
+	null   *os.File      // /dev/null
+	starts atomic.Int64  // under way
 	groups atomic.Uint64 // made so far; a name that could not be removed does not come again
 
-	mu      sync.Mutex
-	plan    *plan.Plan
-	records *os.File
-	boxes   map[uint64]*box
-	next    uint64
-	slots   [MaxSandboxes]bool
-	idmaps  map[idmap]*os.File
-
-	templates map[string]*template // by templateKey
-	commits   sync.Mutex           // one commit at a time
+	mu        sync.Mutex
+	plan      *plan.Plan
+	records   *os.File
+	boxes     map[uint64]*box
+	next      uint64
+	slots     [MaxSandboxes]bool
+	idmaps    map[idmap]*os.File
+	commits   sync.Mutex // one commit at a time
 	ended     bool
+	stock     stock
+	templates map[string]*template // by templateKey
+	filters   map[string]string    // of guests, by their digests
 }
 
 // Main is the spawner's process: it returns its exit status when the router
@@ -78,7 +81,11 @@ func Main() int {
 	s := &server{
 		facts: contain.ReadFacts(), own: own, spaces: contain.Spaces(), caps: everyCap(), forks: make(chan fork),
 		router: spawn.NewConn(os.NewFile(RouterFD, "router")),
-		boxes:  map[uint64]*box{}, idmaps: map[idmap]*os.File{}, templates: map[string]*template{},
+		boxes:  map[uint64]*box{}, idmaps: map[idmap]*os.File{}, filters: map[string]string{}, templates: map[string]*template{},
+	}
+	var err error
+	if s.null, err = os.OpenFile("/dev/null", os.O_RDWR, 0); err != nil {
+		return fatal(err)
 	}
 	operator := spawn.NewConn(os.NewFile(OperatorFD, "operator"))
 	m, fds, err := operator.Recv()
@@ -124,6 +131,8 @@ func (s *server) end() {
 	for _, b := range all {
 		b.kill()
 	}
+	for s.dropBlank() {
+	}
 	for _, b := range all {
 		<-b.gone
 	}
@@ -157,6 +166,7 @@ func (s *server) setPlan(fd int) error {
 		}
 	}
 	s.plan = p
+	clear(s.filters)
 	return nil
 }
 

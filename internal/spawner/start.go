@@ -27,6 +27,7 @@ type box struct {
 	group     *cgroup.Group
 	offspring *offspring // instead of proc and setup
 	setup     *os.File   // this end; its close ends the sandbox
+	pipe      int        // the router's end to the guest, until the router has it
 	grants    []source
 	unwatch   func()
 	gone      chan struct{} // closed when no process of it is left
@@ -55,6 +56,8 @@ func (s *server) start(c *spawn.Conn, m *spawn.Message) {
 		s.reply(c, m, err)
 		return
 	}
+	s.starts.Add(1)
+	defer s.restock()
 	var b *box
 	var started *spawn.Started
 	ends := []int{-1}
@@ -89,78 +92,112 @@ func (s *server) guestOf(r spawn.Start) (plan.Guest, plan.Host, error) {
 	return g, p.Host, err
 }
 
-// newBox takes what a sandbox needs on this side before it has a process, and
-// returns how to let it go, also where there is an error.
-func (s *server) newBox(g plan.Guest, host plan.Host) (b *box, undo []func(), degraded []string, err error) {
-	slot, ok := s.takeSlot()
-	if !ok {
-		return nil, nil, nil, refuse("busy", "the spawner has all the sandboxes that it may have")
-	}
-	undo = append(undo, func() { s.freeSlot(slot) })
-	b = &box{guest: g, slot: slot, gone: make(chan struct{}), stamps: map[int]stamps{}}
-	degrade := func(control string) bool {
-		ok := slices.Contains(host.AllowDegraded, control) || slices.Contains(host.Without, control)
-		if ok {
-			degraded = append(degraded, control)
-		}
-		return ok
-	}
-	b.group, err = s.cgroupOf(g, host, degrade)
-	if err != nil {
-		return nil, undo, nil, err
-	}
-	undo = append(undo, func() { b.group.Remove() })
-	if err := s.openGrants(b); err != nil {
-		return nil, undo, nil, err
-	}
-	return b, append(undo, b.closeGrants), degraded, nil
-}
-
-func undoAll(undo []func()) {
-	for _, f := range slices.Backward(undo) {
-		f()
-	}
-}
-
 // make starts one sandbox and returns when its guest waits.
 func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spawn.Started, err error) {
-	b, undo, degraded, err := s.newBox(g, host)
+	facts := s.facts
+	if g.HostNetwork {
+		facts.ReadNames()
+	}
+	setup := contain.Setup{Guest: g, Detached: s.own}
+	setup.Steps, setup.Rules = contain.Plan(g, facts, host.Without)
+	if g.Runner == contain.TemplateRunner {
+		setup.Steps, setup.Rules = contain.Template(g, facts, host.Without), nil
+	}
+	if setup.Filter, err = s.filterOf(g); err != nil {
+		return nil, 0, nil, explain(&contain.Report{Step: string(contain.Seccomp), What: err.Error()})
+	}
+	if b, done := s.takeBlank(setup.Steps, host); b != nil {
+		rest := setup
+		rest.Steps = setup.Steps[done:]
+		if started, err := s.dress(b, rest, host); err == nil {
+			return b, b.pipe, started, nil
+		}
+		// The host, or the blank, changed since it was made: a fresh one says what
+		// is wrong, if anything is.
+	}
+	b, err := s.bare(g.HostNetwork, g.Runner == contain.TemplateRunner)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	started, err := s.dress(b, setup, host)
+	return b, b.pipe, started, err
+}
+
+// newBox takes a slot and prepares the groups of a sandbox.
+func (s *server) newBox() (*box, error) {
+	slot, ok := s.takeSlot()
+	for !ok && s.dropBlank() {
+		slot, ok = s.takeSlot()
+	}
+	if !ok {
+		return nil, refuse("busy", "the spawner has all the sandboxes that it may have")
+	}
+	return &box{slot: slot, group: s.cg.Prepare(strconv.FormatUint(s.groups.Add(1), 10)), gone: make(chan struct{}), stamps: map[int]stamps{}}, nil
+}
+
+// bare makes a sandbox without a guest: its first process waits for a setup.
+func (s *server) bare(hostNetwork, template bool) (*box, error) {
+	b, err := s.newBox()
+	if err != nil {
+		return nil, err
+	}
+	if b.proc, b.setup, b.pipe, err = s.spawnInit(b, hostNetwork, template); err != nil {
+		b.group.Remove()
+		s.freeSlot(b.slot)
+		return nil, explainClone(err)
+	}
+	return b, nil
+}
+
+// scrap ends a sandbox that the router never heard of.
+func (s *server) scrap(b *box) {
+	unix.Close(b.pipe)
+	b.setup.Close()
+	b.proc.Kill()
+	b.proc.Wait()
+	if b.unwatch != nil {
+		b.unwatch()
+	}
+	b.closeGrants()
+	b.group.Remove()
+	s.freeSlot(b.slot)
+}
+
+// dress gives a sandbox its guest and returns when that waits. On an error
+// nothing of the sandbox is left.
+func (s *server) dress(b *box, setup contain.Setup, host plan.Host) (_ *spawn.Started, err error) {
+	b.guest = setup.Guest
 	defer func() {
 		if err != nil {
-			undoAll(undo)
+			s.scrap(b)
 		}
 	}()
-	if err != nil {
-		return nil, 0, nil, err
+	var degraded []string
+	if err := limitGroup(b.group, b.guest, host, &degraded); err != nil {
+		return nil, err
 	}
-	init, ours, guest, err := s.spawnInit(b)
-	if err != nil {
-		return nil, 0, nil, explainClone(err)
+	if err := s.openGrants(b); err != nil {
+		return nil, err
 	}
-	b.proc, b.setup = init, ours
-	undo = append(undo, func() { unix.Close(guest); ours.Close(); init.Kill(); init.Wait() })
-
 	// The whole sandbox ends when it is out of memory; nothing runs in it yet.
 	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
-		return nil, 0, nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
+		return nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
 	}
-	undo = append(undo, b.unwatch)
-	report, err := b.contain(s, host)
+	report, err := b.contain(setup)
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, err
 	}
 	enforced, err := s.enforced(b, report, host, degraded)
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, err
 	}
-	b.enforced = *enforced
-	s.register(b)
-	return b, guest, &spawn.Started{ID: b.id, Pid: int64(init.Pid), Enforced: *enforced}, nil
+	return s.register(b, enforced), nil
 }
 
 // register counts a sandbox whose guest waits among those that are there, and
 // waits for its end.
-func (s *server) register(b *box) {
+func (s *server) register(b *box, e *spawn.Enforced) *spawn.Started {
+	b.enforced = *e
 	s.mu.Lock()
 	s.next++
 	b.id = s.next
@@ -171,25 +208,37 @@ func (s *server) register(b *box) {
 	if over {
 		b.kill()
 	}
+	return &spawn.Started{ID: b.id, Pid: int64(b.pid()), Enforced: *e}
 }
 
 // slack is the most threads that a sandbox's first process has, beside the
 // processes that its profile allows; the exact bound is the rlimit.
 const slack = 32
 
-func (s *server) cgroupOf(g plan.Guest, host plan.Host, degrade func(string) bool) (*cgroup.Group, error) {
+// limitGroup sets the limits of g, and adds to degraded what the host does not
+// hold and may leave out.
+func limitGroup(group *cgroup.Group, g plan.Guest, host plan.Host, degraded *[]string) error {
 	l := cgroup.Limits{Memory: g.Memory, MilliCPU: g.MilliCPU, Processes: g.Processes + slack}
 	if slices.Contains(host.Without, "memory") {
 		l.Memory = 0
 	}
-	// The rlimit holds the number of processes wherever no cgroup can, so its
-	// absence is not a weaker wall.
-	group, err := s.cg.Create(strconv.FormatUint(s.groups.Add(1), 10), l, func(control string) bool { return control == "processes" || degrade(control) })
+	err := group.Limit(l, func(control string) bool {
+		// The rlimit holds the number of processes wherever no cgroup can, so its
+		// absence is not a weaker wall.
+		if control == "processes" {
+			return true
+		}
+		ok := slices.Contains(host.AllowDegraded, control) || slices.Contains(host.Without, control)
+		if ok {
+			*degraded = append(*degraded, control)
+		}
+		return ok
+	})
 	if missing, ok := errors.AsType[*cgroup.Missing](err); ok {
-		return nil, &spawn.Failed{Kind: "unsupported", Control: missing.Control,
+		return &spawn.Failed{Kind: "unsupported", Control: missing.Control,
 			What: missing.Control + " cannot be limited here: " + missing.Why, Fix: missing.Fix}
 	}
-	return group, err
+	return err
 }
 
 // openGrants opens what is granted and, as root, makes the mounts.
@@ -246,18 +295,13 @@ func (b *box) closeGrants() {
 
 // spawnInit starts the sandbox's first process in its namespaces. It waits
 // for its Setup before it does anything.
-func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err error) {
-	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	defer null.Close()
+func (s *server) spawnInit(b *box, hostNetwork, template bool) (_ *os.Process, ours *os.File, guest int, err error) {
 	setup, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	kind := unix.SOCK_STREAM
-	if b.guest.Runner == contain.TemplateRunner { // which speaks to us, in packets
+	if template { // which speaks to us, in packets
 		kind = unix.SOCK_SEQPACKET
 	}
 	pipe, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
@@ -266,25 +310,15 @@ func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err
 		unix.Close(setup[1])
 		return nil, nil, 0, err
 	}
-	unix.SetsockoptInt(pipe[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1) // a template's children say so who they are
-	theirs, theirPipe := os.NewFile(uintptr(setup[1]), "setup"), os.NewFile(uintptr(pipe[1]), "guest")
-	files := []*os.File{null, null, os.Stderr, theirs, theirPipe}
-	for _, g := range b.grants {
-		fd := g.mount
-		if fd < 0 {
-			fd = g.host
-		}
-		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			closeFiles(files[3:])
-			unix.Close(setup[0])
-			unix.Close(pipe[0])
+	if template { // so that its children say who they are
+		if err := unix.SetsockoptInt(pipe[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+			closeFDs(append(setup[:], pipe[:]...))
 			return nil, nil, 0, err
 		}
-		files = append(files, os.NewFile(uintptr(dup), "grant"))
 	}
-	p, err := s.fork("init", &os.ProcAttr{Files: files, Env: []string{}, Dir: "/", Sys: s.namespaces(b)}, b.group)
-	closeFiles(files[3:])
+	theirs := []*os.File{os.NewFile(uintptr(setup[1]), "setup"), os.NewFile(uintptr(pipe[1]), "guest")}
+	p, err := s.fork("init", &os.ProcAttr{Files: append([]*os.File{s.null, s.null, os.Stderr}, theirs...), Env: initEnv(), Dir: "/", Sys: s.namespaces(b.slot, hostNetwork, template)}, b.group)
+	closeFiles(theirs)
 	if err != nil {
 		unix.Close(setup[0])
 		unix.Close(pipe[0])
@@ -293,22 +327,24 @@ func (s *server) spawnInit(b *box) (_ *os.Process, ours *os.File, guest int, err
 	return p, os.NewFile(uintptr(setup[0]), "setup"), pipe[0], nil
 }
 
-func (s *server) namespaces(b *box) *syscall.SysProcAttr {
+// initEnv is for the Go runtime of a sandbox's first process alone, which
+// clears it: two threads of Go run at a time.
+func initEnv() []string { return []string{"GOMAXPROCS=2"} }
+
+func (s *server) namespaces(slot int, hostNetwork, template bool) *syscall.SysProcAttr {
 	var network uintptr = syscall.CLONE_NEWNET
-	if b.guest.HostNetwork {
+	if hostNetwork {
 		network = 0
 	}
 	hostUID, hostGID := os.Geteuid(), os.Getegid()
 	if s.own {
-		hostUID, hostGID = uidOf(b.slot), uidOf(b.slot)
+		hostUID, hostGID = uidOf(slot), uidOf(slot)
 	}
 	ids := func(host int) []syscall.SysProcIDMap {
 		m := []syscall.SysProcIDMap{{ContainerID: insideUID, HostID: host, Size: 1}}
-		if s.own && b.guest.Runner == contain.TemplateRunner { // each child has its own
-			for _, r := range [...][2]int{{0, b.slot}, {b.slot + 1, MaxSandboxes}} {
-				if r[0] < r[1] {
-					m = append(m, syscall.SysProcIDMap{ContainerID: lateUID + r[0], HostID: uidOf(r[0]), Size: r[1] - r[0]})
-				}
+		for _, r := range [...][2]int{{0, slot}, {slot + 1, MaxSandboxes}} {
+			if s.own && template && r[0] < r[1] { // each of its children has its own
+				m = append(m, syscall.SysProcIDMap{ContainerID: lateUID + r[0], HostID: uidOf(r[0]), Size: r[1] - r[0]})
 			}
 		}
 		return m
@@ -332,18 +368,9 @@ func (s *server) namespaces(b *box) *syscall.SysProcAttr {
 const setupTime = 30
 
 // contain sends the setup and waits for the report.
-func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
-	facts := s.facts
-	if b.guest.HostNetwork {
-		facts.ReadNames()
-	}
-	steps, rules := contain.Plan(b.guest, facts, host.Without)
-	if b.guest.Runner == contain.TemplateRunner {
-		steps, rules = contain.Template(b.guest, facts, host.Without), nil
-	}
-	setup := contain.Setup{Guest: b.guest, Steps: steps, Rules: rules, Detached: s.own}
+func (b *box) contain(setup contain.Setup) (*contain.Report, error) {
 	fd := int(b.setup.Fd())
-	if err := unix.Sendto(fd, setup.Encode(), unix.MSG_NOSIGNAL, nil); err != nil {
+	if err := unix.Sendmsg(fd, setup.Encode(), b.rights(), nil, unix.MSG_NOSIGNAL); err != nil && err != unix.EPIPE {
 		return nil, &spawn.Failed{Kind: "internal", What: "cannot tell the sandbox its setup: " + err.Error()}
 	}
 	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: setupTime})
@@ -369,6 +396,22 @@ func (b *box) contain(s *server, host plan.Host) (*contain.Report, error) {
 		}
 	}
 	return report, nil
+}
+
+// rights are the descriptors that go with the setup, as the kernel takes them.
+func (b *box) rights() []byte {
+	var fds []int
+	for _, g := range b.grants {
+		if g.mount >= 0 {
+			fds = append(fds, g.mount)
+		} else {
+			fds = append(fds, g.host)
+		}
+	}
+	if len(fds) == 0 {
+		return nil
+	}
+	return unix.UnixRights(fds...)
 }
 
 // died says how a sandbox ended that sent no report.
