@@ -10,8 +10,15 @@ import (
 // Ways opens, for each hierarchy, the file by which a process of one thread
 // enters the group: it writes "0". The kernel asks for the rights of who opened
 // it, so the process needs none. The caller closes them.
+//
+// A hierarchy that only freezes is left out: entering one of version 2 waits for
+// every processor (cgroup_threadgroup_rwsem), and what enters by this way runs
+// nothing that would have to be frozen.
 func (g *Group) Ways() (ways []*os.File, err error) {
 	for _, m := range g.all {
+		if !g.limits(m) {
+			continue
+		}
 		name := "tasks" // of which a thread that moves itself waits for no processor
 		if m.v2 {
 			name = "cgroup.procs"
@@ -26,4 +33,9 @@ func (g *Group) Ways() (ways []*os.File, err error) {
 		ways = append(ways, f)
 	}
 	return ways, nil
+}
+
+// limits says whether m holds any limit.
+func (g *Group) limits(m *member) bool {
+	return g.members[Memory] == m || g.members[CPU] == m || g.members[Processes] == m
 }
