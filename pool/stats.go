@@ -49,11 +49,11 @@ type Histogram struct {
 	Sum    float64         `json:"sum_s"` // seconds
 }
 
-const buckets = 14
+const buckets = 17
 
 // Bounds are the upper bounds of a Histogram's buckets, in seconds.
 func Bounds() [buckets]float64 {
-	return [...]float64{20e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 500e-3, 2.5, 10}
+	return [...]float64{20e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 10}
 }
 
 // Add counts one.

@@ -88,6 +88,11 @@ func TestQuantiles(t *testing.T) {
 	if got := percentiles(h); got != "-" {
 		t.Error(got)
 	}
+	h.Add(121 * time.Millisecond)
+	if got := percentiles(h); got != "121ms 121ms" {
+		t.Error(got)
+	}
+	h = pool.Histogram{}
 	for range 99 {
 		h.Add(70 * time.Microsecond) // between 50 and 100
 	}

@@ -215,12 +215,16 @@ func percentiles(h pool.Histogram) string {
 	return quantile(h, 0.5) + " " + quantile(h, 0.99)
 }
 
-// quantile estimates a quantile as Prometheus does: evenly within its bucket.
+// quantile estimates a quantile as Prometheus does, evenly within its bucket;
+// where all are in one, their mean is nearer.
 func quantile(h pool.Histogram, q float64) string {
 	rank, below, low := q*float64(h.Count), 0.0, 0.0
 	bounds := pool.Bounds()
 	for i, high := range bounds {
 		n := float64(h.Counts[i])
+		if n-below == float64(h.Count) {
+			return seconds(h.Sum / n)
+		}
 		if n >= rank {
 			return seconds(low + (high-low)*(rank-below)/max(n-below, 1))
 		}

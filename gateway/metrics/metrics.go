@@ -76,7 +76,7 @@ func Text(s router.Status, version string, began time.Time) []byte {
 	p.sample("casemate_build_info", 1, label{"version", version}, label{"goversion", runtime.Version()})
 	p.family("casemate_start_time_seconds", gauge, "When the router began, in seconds since 1970.")
 	p.sample("casemate_start_time_seconds", float64(began.UnixMilli())/1e3)
-	p.family("casemate_sessions", gauge, "Sessions that live.")
+	p.family("casemate_sessions", gauge, "Sessions that live, one of the operator's own among them.")
 	p.sample("casemate_sessions", float64(s.Sessions))
 	p.family("casemate_calls_in_flight", gauge, "Calls that run or wait.")
 	p.sample("casemate_calls_in_flight", float64(len(s.Calls)))
