@@ -2,12 +2,14 @@ package main
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/casemate/casemate/internal/linux"
 	"github.com/casemate/casemate/internal/spawn"
 )
 
@@ -35,6 +37,14 @@ func waitable(files ...*os.File) (undo func()) {
 		}
 		changed = nil
 	}
+}
+
+// quick is f, read and written the quicker way where it can be.
+func quick(f *os.File) io.ReadWriter {
+	if q, err := linux.NewQuick(f); err == nil && carries(f) {
+		return q
+	}
+	return f
 }
 
 // carries says whether f is a pipe or a socket: not a terminal, which can be

@@ -45,7 +45,7 @@ func (s *server) log() *slog.Logger {
 // serveStdio serves the MCP client at standard input and output until it
 // leaves.
 func (s *server) serveStdio() error {
-	return mcp.ServeStdio(s.ctx, os.Stdin, os.Stdout, told{s.router, s.console}, mcp.Options{Version: version(), Log: s.log()})
+	return mcp.ServeStdio(s.ctx, quick(os.Stdin), quick(os.Stdout), told{s.router, s.console}, mcp.Options{Version: version(), Log: s.log()})
 }
 
 // serveHTTP serves clients of the listeners that were inherited: all of them

@@ -72,7 +72,7 @@ func (s *server) serveShim(ctx context.Context, conn *net.UnixConn, in shimBody,
 		conn.Read(make([]byte, 1)) // it says no more: this is its end, or ours
 		cancel()
 	}()
-	err = mcp.ServeStdio(ctx, ends[0], ends[1], view, o)
+	err = mcp.ServeStdio(ctx, quick(ends[0]), quick(ends[1]), view, o)
 	for _, f := range ends {
 		f.Close()
 	}

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/linux"
 )
 
 // A Conn carries messages over one end of a SOCK_SEQPACKET pair. Send may be
@@ -18,6 +20,8 @@ type Conn struct {
 	f   *os.File // owns the descriptor
 	raw syscall.RawConn
 	buf []byte
+
+	quick bool // it does not block; see linux.Quick
 }
 
 // Pair returns both ends of a new connection.
@@ -46,7 +50,9 @@ func Polled(f *os.File) *Conn {
 		return newConn(f)
 	}
 	f.Close()
-	return newConn(os.NewFile(uintptr(fd), "spawner"))
+	c := newConn(os.NewFile(uintptr(fd), "spawner"))
+	c.quick = true
+	return c
 }
 
 func newConn(f *os.File) *Conn {
@@ -82,7 +88,13 @@ func (c *Conn) Send(m *Message, fds ...int) error {
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
 	}
-	return c.do("sendmsg", c.raw.Write, func(fd int) error { return unix.Sendmsg(fd, b, oob, nil, unix.MSG_NOSIGNAL) })
+	return c.do("sendmsg", c.raw.Write, func(fd int) error {
+		if c.quick && oob == nil {
+			_, err := linux.TrySend(fd, b)
+			return err
+		}
+		return unix.Sendmsg(fd, b, oob, nil, unix.MSG_NOSIGNAL)
+	})
 }
 
 // Recv returns the next message and the descriptors that came with it, which
@@ -91,6 +103,10 @@ func (c *Conn) Recv() (*Message, []int, error) {
 	oob := make([]byte, unix.CmsgSpace(4*16))
 	var n, oobn, flags int
 	err := c.do("recvmsg", c.raw.Read, func(fd int) (err error) {
+		if c.quick {
+			n, oobn, flags, err = linux.TryRecv(fd, c.buf, oob)
+			return err
+		}
 		n, oobn, flags, _, err = unix.Recvmsg(fd, c.buf, oob, unix.MSG_CMSG_CLOEXEC)
 		return err
 	})
