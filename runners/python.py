@@ -19,9 +19,10 @@ handle (pid_namespaces(7)), orphans become its children, files in /out come
 back only where the code comes to an end here (not after a crash, os._exit or
 exec), and what was printed does not count to the limit of those files; the
 router's own limit ends such a call. Calls of one template share the layout of
-the address space and the seed of str's hash, and so do instances of
-random.Random that a module made while it was imported. `fork: false` is the
-way without.
+the address space, the seed of str's hash and the state of random.Random that a
+module made for itself while it was imported. They share the names of abstract
+sockets too: one cannot connect to another's, and sees that a name is taken.
+`fork: false` is the way without.
 
 The code shares this process and may do anything to it: this is no boundary.
 The walls are around the process.
