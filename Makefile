@@ -66,11 +66,21 @@ soak: build ## SOAK (100000) sandboxes made and killed at random; nothing may be
 	CASEMATE_SOAK=$(SOAK) $(GO) test -count 1 -timeout 0 -run Soak -v ./sandbox/...
 
 .PHONY: bench
-bench: build ## the cost of a sandbox beside bwrap, and of the router
+bench: build ## what a call costs, beside the other sandboxes of this machine
+	bin/casemate bench
+
+.PHONY: performance
+performance: build ## measure, and write docs/performance.md and its drawing
+	bin/casemate bench --markdown --svg docs/performance.svg.new > docs/performance.md.new
+	mv docs/performance.svg.new docs/performance.svg
+	mv docs/performance.md.new docs/performance.md
+
+.PHONY: bench-go
+bench-go: ## the benchmarks of single packages
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-mcp
-bench-mcp: build ## the cost of a call of an MCP server, beside the server alone and other proxies
+bench-mcp: build ## a call of an MCP server, beside the server alone and other proxies, and large results
 	internal/matrix/speed/proxies.sh .cache/speed
 	$(BUILD) -o .cache/speed/speed ./internal/matrix/speed
 	.cache/speed/speed

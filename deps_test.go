@@ -54,6 +54,7 @@ var rules = []rule{
 	{"./sandbox/*", []string{".", "./internal/*", unixPackage}, "a backend knows no other backend, and no router"},
 	{"./internal/testenv", nil, "what tests stand on must not depend on what they test"},
 	{"./internal/*", []string{"./internal/*", unixPackage}, "internal packages are beneath the vocabulary, and most are part of the small init"},
+	{"./internal/matrix/speed", []string{"./internal/bench"}, "it drives the built command, and knows nothing of its inside"},
 	{"./builtin/*", []string{"./internal/guest", "./internal/plan", unixPackage}, "a built-in tool runs inside the sandbox: it is part of the small init"},
 	{"./runners", []string{"./builtin/*", "./internal/guest", "./internal/plan", unixPackage}, "runners run inside the sandbox: they are part of the small init"},
 	{"./cmd/casemate-init", []string{"./internal/*", "./runners", "./builtin/*", unixPackage}, "the init is small, and knows no catalog, no router and no gateway"},

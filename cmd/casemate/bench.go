@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/bench"
 )
 
@@ -21,70 +25,225 @@ type benchOptions struct {
 func (a *app) benchCommand() *cobra.Command {
 	var o benchOptions
 	c := &cobra.Command{
-		Use:   "bench [--quick] [--only SUBJECT …] [--svg FILE] [--markdown]",
+		Use:   "bench [--quick] [--only SUBJECT]… [--svg FILE] [--markdown]",
 		Short: "Measure what a call costs here, and with the other sandboxes of this machine",
-		Args:  noArgs,
-		RunE:  runs(func(c *cobra.Command, _ []string) error { return a.bench(c.Context(), o) }),
+		Long: `Measure what a call costs, each in a sandbox of its own, beside the other
+sandboxes that are on PATH (bwrap, unshare, runc, crun, runsc, sandlock, srt, nono,
+landrun, firejail, nsjail, docker, podman), all in one run, in turns, with the same
+payloads and under settings that deny network and files. Only the ratios compare
+between machines; they are to bwrap. One that is there and fails is listed with
+its error. Nothing is installed, pulled or kept.
+
+Also measured: calls a second on all cores, the memory of guests that wait, the
+time until an ended guest is gone, how a call slows down with more tools and
+sessions, and the system calls of one (with strace). docs/performance.md is what
+--markdown prints.`,
+		Args: noArgs,
+		RunE: runs(func(c *cobra.Command, _ []string) error { return a.bench(c.Context(), o) }),
 	}
 	f := c.Flags()
 	f.BoolVar(&o.quick, "quick", false, "fewer repetitions: done within a minute")
 	f.BoolVar(&o.markdown, "markdown", false, "print the page docs/performance.md instead of the table")
 	f.StringVar(&o.svg, "svg", "", "draw the distributions into `FILE`")
-	f.StringSliceVar(&o.only, "only", nil, "measure the `SUBJECT` and what begins with it alone (and bwrap, for the ratio)")
+	f.StringArrayVar(&o.only, "only", nil, "measure what begins with `SUBJECT` alone, and bwrap for the ratios; may be given again")
 	return c
 }
 
+// A benchRun is one run.
+type benchRun struct {
+	benchOptions
+	*app
+	place   *benchPlace
+	ours    *benchOurs
+	peers   *benchPeers
+	servers *benchServers // nil where no subject needs them
+	report  *bench.Report
+	closes  []func()
+	began   time.Time
+}
+
 func (a *app) bench(ctx context.Context, o benchOptions) (err error) {
-	began := time.Now()
-	p, err := newBenchPlace(ctx)
+	b := &benchRun{benchOptions: o, app: a, report: &bench.Report{Machine: bench.ThisMachine(), Quick: o.quick, Floor: bench.FloorSource()}}
+	b.began = time.Now()
+	for _, x := range o.only {
+		if !o.known(x) {
+			return invalid("bench", "see casemate bench --json, or leave --only out", "--only %q: there is no subject and no part of that name", x)
+		}
+	}
+	if b.place, err = newBenchPlace(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.place.remove()) }()
+	err = b.measure(ctx)
+	for i := len(b.closes) - 1; i >= 0; i-- {
+		b.closes[i]()
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.remove()) }()
-	r := &bench.Report{Machine: bench.ThisMachine(), Quick: o.quick}
-	ours, err := newBenchOurs(ctx, a, p)
-	if err != nil {
+	b.report.Took = time.Since(b.began).Seconds()
+	b.report.Judge()
+	if o.svg != "" {
+		if err := os.WriteFile(o.svg, []byte(b.report.SVG()), 0o644); err != nil {
+			return &casemate.Error{Op: "bench", Kind: casemate.Internal, Err: err, Fix: "name a file that you may write"}
+		}
+	}
+	switch {
+	case a.console.json:
+		return a.object(b.report)
+	case o.markdown:
+		return a.text(b.report.Markdown())
+	}
+	return a.text(b.report.Table())
+}
+
+// measure fills the report. What fails is in it; an error is of the bench
+// itself.
+func (b *benchRun) measure(ctx context.Context) (err error) {
+	r := b.report
+	done := b.progress("starting")
+	if b.ours, err = newBenchOurs(ctx, b.app, b.place); err != nil {
 		return err
 	}
-	defer ours.close()
-	python := ours.guests[toolPython]
+	b.closes = append(b.closes, b.ours.close)
+	python := b.ours.guests[toolPython]
 	var prefixes []string
 	for _, m := range python.Mounts {
 		prefixes = append(prefixes, m.Source)
 	}
-	others, err := newBenchPeers(p, python.Interpreter, prefixes)
-	if err != nil {
+	if b.peers, err = newBenchPeers(b.place, python.Interpreter, prefixes); err != nil {
 		return err
 	}
-	defer others.close()
-	subjects, absent, failed := others.subjects()
-	r.Absent, r.Failed = absent, failed
-	subjects = o.chosen(append(subjects, ours.subjects()...))
-	s := bench.Schedule{Rounds: 400, Least: 10, Warm: 5, Budget: 3 * time.Minute}
-	if o.quick {
-		s = bench.Schedule{Rounds: 60, Least: 5, Warm: 2, Budget: 25 * time.Second}
+	b.closes = append(b.closes, b.peers.close)
+	r.Machine.Degraded = b.place.lacks
+	if b.peers.python != "" {
+		r.Machine.Python, _ = b.peers.said(b.peers.python, "-V")
 	}
-	r.Add(bench.Run(ctx, subjects, s))
-	if err := ctx.Err(); err != nil {
+	done()
+	if b.wants("memory") {
+		done = b.progress("memory of guests that wait")
+		r.Memory = b.memories(ctx)
+		done()
+	}
+	done = b.progress("starting servers and peers")
+	subjects := b.subjects(ctx)
+	done()
+	if err := b.latencies(ctx, subjects); err != nil {
 		return err
 	}
-	r.Took = time.Since(began).Seconds()
-	return a.object(r)
+	for _, part := range []struct {
+		name, say string
+		run       func()
+	}{
+		{"throughput", "calls a second on all cores", func() { r.Rates = keep(r, b.rates)(ctx) }},
+		{"growth", "more tools and sessions", func() { r.Growth = keep(r, b.growth)(ctx) }},
+		{"system calls", "counting system calls", func() { r.Calls = keep(r, b.calls)(ctx) }},
+	} {
+		if !b.wants(part.name) || ctx.Err() != nil {
+			continue
+		}
+		if b.quick && time.Since(b.began) > 50*time.Second {
+			r.Failed = append(r.Failed, bench.Failure{Subject: part.name, Why: "left out: the machine is so slow that a minute has no room for it; leave --quick out"})
+			continue
+		}
+		done := b.progress(part.say)
+		part.run()
+		done()
+	}
+	return nil
 }
 
-// chosen are the subjects that --only names.
-func (o benchOptions) chosen(all []bench.Subject) (out []bench.Subject) {
+// keep puts what a part could not measure into the report.
+func keep[T any](r *bench.Report, f func(context.Context) ([]T, []bench.Failure)) func(context.Context) []T {
+	return func(ctx context.Context) []T {
+		out, failed := f(ctx)
+		r.Failed = append(r.Failed, failed...)
+		return out
+	}
+}
+
+func (b *benchRun) memories(ctx context.Context) []bench.Memory {
+	guests := 12
+	if b.quick {
+		guests = 6
+	}
+	return keep(b.report, func(ctx context.Context) ([]bench.Memory, []bench.Failure) { return b.ours.memory(ctx, guests) })(ctx)
+}
+
+// subjects are those that take turns.
+func (b *benchRun) subjects(ctx context.Context) []bench.Subject {
+	r := b.report
+	all, absent, failed := b.peers.subjects(b.wants)
+	r.Absent, r.Failed = append(r.Absent, absent...), append(r.Failed, failed...)
+	if b.wants("floor") || b.wants("sandlock/forked") {
+		floors, failed := b.peers.floors()
+		all, r.Failed = append(all, floors...), append(r.Failed, failed...)
+	}
+	if b.wants("sandlock/mcp") {
+		own, absent, failed := b.peers.sandlockMCP(ctx)
+		all, r.Absent, r.Failed = append(all, own...), append(r.Absent, absent...), append(r.Failed, failed...)
+	}
+	all = append(append(all, b.ours.subjects()...), b.ours.killing())
+	if router, end, err := benchRouter(); err != nil {
+		r.Failed = append(r.Failed, bench.Failure{Subject: "router", Why: err.Error()})
+	} else {
+		b.closes = append(b.closes, end)
+		all = append(all, router)
+	}
+	if b.wants("mcp") || b.wants("throughput") {
+		servers, err := newBenchServers(ctx, b.place)
+		if err != nil {
+			r.Failed = append(r.Failed, bench.Failure{Subject: "mcp", Why: err.Error()})
+		} else {
+			b.servers = servers
+			b.closes = append(b.closes, servers.close)
+			all = append(all, servers.subjects()...)
+		}
+	}
+	var out []bench.Subject
 	for _, s := range all {
-		if o.wants(s.Name) || s.Name == bench.Base && s.Payload == payloadTrue {
+		if b.wants(s.Name) || s.Name == bench.Base && s.Payload == payloadTrue {
 			out = append(out, s)
 		}
 	}
 	return out
 }
 
+func (b *benchRun) latencies(ctx context.Context, subjects []bench.Subject) error {
+	s := bench.Schedule{Rounds: 400, Least: 10, Warm: 5, Budget: 3 * time.Minute}
+	if b.quick {
+		s = bench.Schedule{Rounds: 100, Least: 5, Warm: 3, Budget: 15 * time.Second}
+	}
+	began := time.Now()
+	s.Say = func(done, of int) {
+		if b.errTTY {
+			fmt.Fprintf(b.err, "\r\x1b[Kcasemate: round %d of %d of %s, %d s (Ctrl-C ends it)", done+1, of, plural(len(subjects), "subject"), int(time.Since(began).Seconds()))
+		}
+	}
+	b.report.Add(bench.Run(ctx, subjects, s))
+	if b.errTTY {
+		fmt.Fprint(b.err, "\r\x1b[K")
+	}
+	return ctx.Err()
+}
+
+// known says whether anything begins with x.
+func (o benchOptions) known(x string) bool {
+	names := []string{"posix_spawn", "memory", "throughput", "growth", "system calls", "router", "process/cold", "process/pooled", "process/forked", "process/kill",
+		"mcp/direct", "mcp/stdio", "mcp/http", "sandlock/forked", "sandlock/mcp", bench.FloorAll, bench.FloorShared, bench.FloorFork}
+	for _, p := range (&benchPeers{}).peers() {
+		names = append(names, p.name)
+	}
+	return slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, x) })
+}
+
+// wants says whether --only names a subject, or a part.
 func (o benchOptions) wants(name string) bool {
 	for _, x := range o.only {
-		if strings.HasPrefix(name, x) {
+		if strings.HasPrefix(name, x) || strings.HasPrefix(x, name+"/") {
 			return true
 		}
 	}

@@ -37,6 +37,9 @@ const (
 	toolNode       = "node"
 )
 
+// direct is the name of its configuration, in the place.
+const direct = "direct"
+
 func newBenchOurs(ctx context.Context, a *app, p *benchPlace) (*benchOurs, error) {
 	systemTrue, err := exec.LookPath("true")
 	if err != nil {
@@ -46,21 +49,24 @@ func newBenchOurs(ctx context.Context, a *app, p *benchPlace) (*benchOurs, error
 		benchTool(toolTrue, fmt.Sprintf("{exec: {command: [%q]}}", systemTrue), "", ""),
 		benchTool(toolShell, "{shell: {}}", "command", ""),
 		"  - name: reader\n    run: {builtin: read_file}\n    security: {filesystem: [{path: ./grant, at: /grant, access: read}]}\n",
-		benchPython(toolPython), benchPython(toolPythonCold),
+		benchPython(toolPython), benchTool(toolPythonCold, "{python: {fork: false}}", "code", ""),
 		benchTool(toolNode, "{node: {}}", "code", ""),
 	}
 	if p.static != "" {
 		tools = append(tools, benchTool(toolStatic, fmt.Sprintf("{exec: {command: [%q, \"true\"]}}", p.static), "", ""))
 	}
-	file, err := p.configure("direct", "", tools...)
+	if _, err := p.configure(direct, "", tools...); err != nil {
+		return nil, err
+	}
+	return openBenchOurs(ctx, a, p)
+}
+
+// openBenchOurs is for a place that is configured already.
+func openBenchOurs(ctx context.Context, a *app, p *benchPlace) (*benchOurs, error) {
+	l, err := p.own(a, p.path(direct+".yaml"))
 	if err != nil {
 		return nil, err
 	}
-	l, err := p.own(a, file)
-	if err != nil {
-		return nil, err
-	}
-	noFork(l.Tools, toolPythonCold)
 	c, err := a.compile(ctx, l, p.init, "")
 	if err != nil {
 		return nil, err

@@ -86,14 +86,17 @@ func (b *benchPeers) payloads() []benchPayload {
 	return out
 }
 
-// subjects are the peers that are on this machine, with each payload; absent
-// are the names of those that are not, and failed those that cannot be
-// prepared.
-func (b *benchPeers) subjects() (out []bench.Subject, absent []string, failed []bench.Failure) {
+// subjects are the peers that are wanted and on this machine, with each
+// payload; absent are the names of those that are not, and failed those that
+// cannot be prepared.
+func (b *benchPeers) subjects(wanted func(string) bool) (out []bench.Subject, absent []string, failed []bench.Failure) {
 	for _, p := range b.payloads() {
 		out = append(out, bench.Subject{Name: "posix_spawn", Payload: p.name, Note: "no sandbox: the floor", Run: b.runs(p.argv, p.want)})
 	}
 	for _, x := range b.peers() {
+		if !wanted(x.name) && x.name != bench.Base {
+			continue
+		}
 		path, err := exec.LookPath(x.name)
 		if err == nil {
 			path, err = filepath.Abs(path)
@@ -115,6 +118,20 @@ func (b *benchPeers) subjects() (out []bench.Subject, absent []string, failed []
 		}
 	}
 	return out, absent, failed
+}
+
+// found is the command line of the peer of that name.
+func (b *benchPeers) found(name string, p benchPayload) ([]string, error) {
+	for _, x := range b.peers() {
+		if x.name == name {
+			path, err := exec.LookPath(name)
+			if err != nil {
+				return nil, err
+			}
+			return x.argv(path, p.argv)
+		}
+	}
+	return nil, exec.ErrNotFound
 }
 
 func (b *benchPeers) runs(argv []string, want string) func(context.Context) (time.Duration, error) {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/catalog"
 	"github.com/casemate/casemate/internal/store"
 	"github.com/casemate/casemate/sandbox/process"
@@ -19,11 +18,11 @@ import (
 // A benchPlace is a folder of its own with what the subjects of a bench need:
 // configurations, and the servers' state. Nothing outside it is written.
 type benchPlace struct {
-	dir      string // 0755: as root the router is a user of its own
-	self     string // this binary
-	init     string // and its casemate-init
-	degraded string // a line of host:, where the host lacks a limit
-	static   string // a static program that ends at once: busybox; "" where there is none
+	dir    string   // 0755: as root the router is a user of its own
+	self   string   // this binary
+	init   string   // and its casemate-init
+	lacks  []string // limits that this host does not give
+	static string   // a static program that ends at once: busybox; "" where there is none
 }
 
 // The payloads that all subjects run alike.
@@ -56,14 +55,10 @@ func newBenchPlace(ctx context.Context) (p *benchPlace, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var lacks []string
 	for _, name := range []string{"memory", "cpu"} {
 		if caps.Lookup(name+" limit").State == "missing" {
-			lacks = append(lacks, name)
+			p.lacks = append(p.lacks, name)
 		}
-	}
-	if len(lacks) > 0 {
-		p.degraded = fmt.Sprintf("  allow_degraded: [%s]\n", strings.Join(lacks, ", "))
 	}
 	if found, err := exec.LookPath("busybox"); err == nil {
 		if found, err = filepath.EvalSymlinks(found); err == nil && within(systemFolders, found) {
@@ -106,8 +101,11 @@ func (p *benchPlace) environ(config string) []string {
 func (p *benchPlace) configure(name, host string, tools ...string) (string, error) {
 	var b strings.Builder
 	b.WriteString("version: 1\n")
-	if host+p.degraded != "" {
-		b.WriteString("host:\n" + p.degraded + host)
+	if len(p.lacks) > 0 {
+		host += fmt.Sprintf("  allow_degraded: [%s]\n", strings.Join(p.lacks, ", "))
+	}
+	if host != "" {
+		b.WriteString("host:\n" + host)
 	}
 	b.WriteString("tools:\n")
 	for _, t := range tools {
@@ -136,17 +134,4 @@ func (p *benchPlace) own(a *app, file string) (*loaded, error) {
 		return nil, err
 	}
 	return &loaded{Config: c, state: p.path("state")}, nil
-}
-
-// noFork makes the Python tool of that name one whose sandboxes start an
-// interpreter of their own.
-func noFork(tools []*casemate.Tool, name casemate.ToolName) {
-	for i, t := range tools {
-		if t.Name == name {
-			with, s := *t, *t.Run.Python
-			s.NoFork = true
-			with.Run.Python = &s
-			tools[i] = &with
-		}
-	}
 }

@@ -60,7 +60,9 @@ func Run(ctx context.Context, subjects []Subject, s Schedule) []Result {
 			if _, out[i].Err = sub.Run(ctx); out[i].Err != nil {
 				break
 			}
-			costs[i] = time.Since(began)
+			if cost := time.Since(began); costs[i] == 0 || cost < costs[i] {
+				costs[i] = cost
+			}
 			if costs[i] > s.Budget/time.Duration(10*len(subjects)) {
 				break // once is enough of what is slow
 			}
@@ -71,7 +73,11 @@ func Run(ctx context.Context, subjects []Subject, s Schedule) []Result {
 	}
 	turns := allot(costs, s.Rounds, s.Least, s.Budget)
 	r := rand.New(rand.NewPCG(1, 2))
+	began := time.Now()
 	for round := range s.Rounds {
+		if time.Since(began) > s.Budget*5/4 {
+			break // the machine is slower than it was: all have had their share of turns
+		}
 		if s.Say != nil {
 			s.Say(round, s.Rounds)
 		}
@@ -95,8 +101,8 @@ func Run(ctx context.Context, subjects []Subject, s Schedule) []Result {
 }
 
 // allot says how often each subject runs, given what one run of each costs,
-// so that all together need no more than budget: none has more than rounds,
-// and those that have fewer all get the same time.
+// so that all together need no more than budget, where least allows it: none has
+// more than rounds, and those that have fewer all get the same time.
 func allot(costs []time.Duration, rounds, least int, budget time.Duration) []int {
 	share := func(each time.Duration) (turns []int, sum time.Duration) {
 		for _, c := range costs {
@@ -109,6 +115,9 @@ func allot(costs []time.Duration, rounds, least int, budget time.Duration) []int
 		}
 		return turns, sum
 	}
+	// What has to be, has to be: the others still get half of the budget.
+	_, needed := share(0)
+	budget = max(budget, needed+budget/2)
 	low, high := time.Duration(0), budget
 	for range 40 {
 		mid := (low + high) / 2

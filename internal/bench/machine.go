@@ -17,10 +17,8 @@ type Machine struct {
 	Kernel   string   `json:"kernel"`
 	Root     bool     `json:"root"`
 	Load     string   `json:"load"`               // of a minute, before
-	Degraded string   `json:"degraded,omitempty"` // limits that it does not give
-	Casemate string   `json:"casemate,omitempty"` // its version
-	Python   string   `json:"python,omitempty"`
-	Walls    []string `json:"walls,omitempty"` // of a sandbox of ours that started here
+	Degraded []string `json:"degraded,omitempty"` // limits that it does not give
+	Python   string   `json:"python,omitempty"`   // its version
 }
 
 // ThisMachine reads what /proc says.

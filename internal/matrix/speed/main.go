@@ -1,6 +1,6 @@
-// Command speed measures what Casemate costs an MCP client: the time of a
-// tools/call of a small running server, directly and through each front door,
-// beside other proxies; and the memory that a large result takes on its way.
+// Command speed measures what casemate bench does not: the time of a tools/call
+// of a small running server through other proxies, and through another build,
+// beside ours; and the memory that a large result takes on its way.
 // It is no test: a number is worth something only beside the others of its run,
 // on a machine that does nothing else. See make bench-mcp.
 //
@@ -18,11 +18,16 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/casemate/casemate/internal/bench"
 )
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "server" {
-		serve(os.Args[2:])
+		if err := bench.Serve(os.Stdin, os.Stdout, len(os.Args) > 2 && os.Args[2] == "last"); err != nil {
+			fmt.Fprintln(os.Stderr, "speed:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	if err := measure(); err != nil {

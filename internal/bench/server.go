@@ -1,23 +1,26 @@
-package main
+package bench
 
 import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"os"
+	"io"
 )
 
-// serve is the small MCP server: echo answers its text, bulk answers as many
-// bytes as it is asked for, which it never holds. With "last" the id of an
-// answer stands behind its result, as some SDKs write it.
-func serve(args []string) {
-	last := len(args) > 0 && args[0] == "last"
-	in := bufio.NewReaderSize(os.Stdin, 64<<10)
-	out := bufio.NewWriterSize(os.Stdout, 64<<10)
+// Serve is the MCP server that subjects call, on a connection like standard
+// input and output: its tool echo answers its text, and bulk as many bytes as
+// it is asked for, which it never holds. With last the id of an answer stands
+// behind its result, as some SDKs write it. It returns when in ends.
+func Serve(in io.Reader, to io.Writer, last bool) error {
+	lines := bufio.NewReaderSize(in, 64<<10)
+	out := bufio.NewWriterSize(to, 64<<10)
 	for {
-		line, err := in.ReadBytes('\n')
+		line, err := lines.ReadBytes('\n')
+		if err == io.EOF {
+			return nil
+		}
 		if err != nil {
-			return
+			return err
 		}
 		var m struct {
 			ID     json.RawMessage
@@ -42,7 +45,10 @@ func serve(args []string) {
 			result = `{"tools":[{"name":"echo","description":"echo","inputSchema":{"type":"object","properties":{"text":{"type":"string"}}}},` +
 				`{"name":"bulk","description":"bulk","inputSchema":{"type":"object","properties":{"bytes":{"type":"integer"}}}}]}`
 		case "tools/call":
-			text, _ := json.Marshal(m.Params.Arguments.Text)
+			text, err := json.Marshal(m.Params.Arguments.Text)
+			if err != nil {
+				return err
+			}
 			result = fmt.Sprintf(`{"content":[{"type":"text","text":%s}]}`, text)
 		}
 		head, tail := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":`, m.ID), "}\n"
@@ -60,6 +66,8 @@ func serve(args []string) {
 			out.WriteString(result)
 		}
 		out.WriteString(tail)
-		out.Flush()
+		if err := out.Flush(); err != nil {
+			return err
+		}
 	}
 }
