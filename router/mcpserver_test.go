@@ -38,7 +38,7 @@ func beRunner(pipe *os.File, g plan.Guest) {
 	os.Exit(0)
 }
 
-var listedTools = []string{"echo", "fail", "rpc", "die", "never", "wait", "twice", "flood", "garbage", "big", "progress", "roots", "sample", "elicit", "change", "quiet", "raw", "set", "get", "pid", "meet", "touch", "log"}
+var listedTools = []string{"echo", "fail", "rpc", "die", "never", "wait", "twice", "flood", "garbage", "big", "progress", "roots", "sample", "elicit", "change", "quiet", "raw", "set", "get", "pid", "meet", "touch", "log", "kept"}
 
 // listedTool is the tool as the server lists it.
 func listedRaw(name, more string) string {
@@ -79,11 +79,12 @@ type testServer struct {
 	level    string
 	caps     json.RawMessage
 	canceled map[string]chan struct{}
+	kept     chan string // of what an eager one asked first
 }
 
 func beMCPServer(how string) {
 	time.AfterFunc(60*time.Second, func() { os.Exit(78) })
-	s := &testServer{how: how, answers: map[string]chan message{}, canceled: map[string]chan struct{}{}}
+	s := &testServer{how: how, answers: map[string]chan message{}, canceled: map[string]chan struct{}{}, kept: make(chan string, 1)}
 	s.met = sync.NewCond(&s.mu)
 	fmt.Println("Server running on stdio") // as many do
 	fmt.Fprintln(os.Stderr, "listening")
@@ -173,9 +174,32 @@ func (s *testServer) take(m message) {
 		if ch != nil {
 			close(ch)
 		}
+	case m.Method == "notifications/initialized":
+		s.begin()
 	case m.ID == nil:
 	default:
 		s.print(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no \u001b[2J %s","data":{"x":1}}}`, m.ID, m.Method)
+	}
+}
+
+// begin does what the server does when it was initialized.
+func (s *testServer) begin() {
+	switch s.how {
+	case "busy":
+		for range 2 {
+			go func() {
+				for {
+				}
+			}()
+		}
+	case "greedy":
+		for range 10 {
+			go s.ask("roots/list", "{}")
+		}
+	case "eager":
+		s.print(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"hello"}}`)
+		s.print(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)
+		go func() { s.kept <- string(s.ask("roots/list", "{}").Result) }()
 	}
 }
 
@@ -290,6 +314,10 @@ func (s *testServer) call(m message) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.text(m, "<%s> %s", s.memory, s.level)
+	case "kept":
+		v := <-s.kept
+		s.kept <- v
+		s.text(m, "%s", v)
 	case "pid":
 		s.text(m, "%d", os.Getpid())
 	case "meet":
