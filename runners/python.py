@@ -396,7 +396,7 @@ def reopen():
         setattr(sys, "__%s__" % name, f)
 
 
-def forked(wrong, output=1 << 20, out="/out"):
+def forked(wrong, output, out="/out"):
     """Serves one call in a process that was forked, and ends it: it does not
     return. wrong is what prepare said, output the bytes that the tool's
     result may have. Descriptors 0 to 3 are the guest's, and every wall is

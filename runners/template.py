@@ -31,7 +31,7 @@ FORK, REAP, HELLO, FORKED, READY, FAILED, REAPED = range(1, 8)
 FIRST = 100  # number of the first descriptor that a child was given
 ROOM = 256 << 10  # bytes of a packet
 MAX_FDS = 64
-HEAD = struct.Struct("<5q")
+HEAD = struct.Struct("<6q")
 REPLY = struct.Struct("<4q")
 CALL = struct.Struct("<8q")
 ANY = -1 << 62  # of a call of which every result will do
@@ -77,12 +77,12 @@ def load(path):
 
 
 def child(runner, wrong, late, address, head, buf):
-    kind, ident, offset, count, fds = head
+    kind, ident, offset, count, fds, output = head
     i, result = late(address, count, buf, offset)
     if i != count:
         os.write(CONNECTION, REPLY.pack(FAILED, ident, i, result))
         os._exit(1)
-    runner.forked(wrong)
+    runner.forked(wrong, output)
 
 
 def reserve(n):

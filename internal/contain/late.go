@@ -14,7 +14,8 @@ import (
 
 // The packets between the spawner and a template, all numbers 8 bytes,
 // little-endian. To the template: kind, id, and of Fork the offset and count of
-// the calls, and the count of descriptors. From it, and from its children: kind,
+// the calls, the count of descriptors, and the bytes that the tool's result may
+// have. From it, and from its children: kind,
 // id, and two values.
 const (
 	LateFork   = 1 // → fork a child, which carries the calls out
@@ -27,7 +28,7 @@ const (
 )
 
 // LateHeader is the length of a packet's head, in bytes.
-const LateHeader = 40
+const LateHeader = 48
 
 // LateReport is the length of what a template and its children answer.
 const LateReport = 32
@@ -43,6 +44,7 @@ const LateFDs = 64
 // A Program is being built; base is where its packet will lie.
 type Program struct {
 	base  uint64
+	room  int64 // of the tool's result, in bytes
 	data  []byte
 	calls [][8]int64
 	steps []Step // of each call, for errors
@@ -122,7 +124,7 @@ func (p *Program) Packet(id uint64, fds int) []byte {
 	for len(p.data)%8 != 0 {
 		p.data = append(p.data, 0)
 	}
-	copy(p.data, words(LateFork, id, uint64(len(p.data)), uint64(len(p.calls)), uint64(fds)))
+	copy(p.data, words(LateFork, id, uint64(len(p.data)), uint64(len(p.calls)), uint64(fds), uint64(p.room)))
 	b := p.data
 	for _, c := range p.calls {
 		for _, w := range c {

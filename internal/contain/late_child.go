@@ -39,6 +39,7 @@ const (
 func (l Late) Program(g plan.Guest, f Facts, without []string) *Program {
 	steps, rules := Plan(g, f, without)
 	p := newProgram(l.Base)
+	p.room = g.Output
 	p.step = Step{Kind: Private}
 	p.call(0, unix.SYS_CLOSE_RANGE, 4, LateFD-1, 0)
 	for i := range l.Cgroups {

@@ -443,3 +443,17 @@ print(*[os.readlink("/proc/self/ns/" + n) for n in ("user", "mnt", "pid", "ipc",
 		}
 	}
 }
+
+// The files of a result have the room that the tool's output gives, and one
+// that has none is named.
+func TestForkedOutputIsTheTools(t *testing.T) {
+	forked, alone := pythonTools(t)
+	forked.Security.Output, alone.Security.Output = 3<<20, 3<<20
+	b := subject(t).Open(t, forked, alone)
+	for _, tool := range []*casemate.Tool{alone, forked} {
+		c := python(t, parkPython(t, b, tool), "open('/out/fits', 'wb').write(bytes(2 << 20))\nopen('/out/is-left', 'wb').write(bytes(2 << 20))\nNone")
+		if c.err != nil || len(c.files) != 1 || len(c.files["fits"]) < 2<<20 || c.stderr != "casemate: /out: is-left (2097152 bytes) is left out: the whole result may have 3145728 bytes; raise output\n" {
+			t.Error(tool.Name, c)
+		}
+	}
+}
