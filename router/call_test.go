@@ -748,3 +748,33 @@ func TestReloadWhileACallWaits(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// A variant is parked once it was used, for the sessions that have it, and goes
+// with the last of them.
+func TestVariantsAreParked(t *testing.T) {
+	tool := a("good", func(t *casemate.Tool) { t.Security.Pass = []string{"TOKEN"} })
+	w := newWorld(t, Config{Pool: pool.Limits{Max: 4}}, tool)
+	variant := casemate.Digest("sha256:" + strings.Repeat("a", 64))
+	s1, s2 := w.NewSession(), w.NewSession()
+	w.Variant(s1, tool.Guest(), variant)
+	w.Variant(s2, tool.Guest(), variant)
+	parked := func() (n int) {
+		for _, pl := range w.pool.Places() {
+			if len(pl.Parked) > 0 && pl.Key.Guest != variant {
+				t.Errorf("%v is parked, which has no values", pl.Key)
+			}
+			n += len(pl.Parked)
+		}
+		return n
+	}
+	w.must("good", s1, "")
+	until(t, "it is parked", func() bool { return parked() > 0 })
+	w.must("good", s2, "")
+	w.must("good", "", "") // which has no values
+	until(t, "it is parked again", func() bool { return parked() > 0 })
+	w.EndSession(s1)
+	w.must("good", s2, "")
+	until(t, "it is still parked", func() bool { return parked() > 0 })
+	w.EndSession(s2)
+	until(t, "it is gone", func() bool { return w.b.alive() == 0 })
+}

@@ -7,6 +7,7 @@ import "github.com/casemate/casemate"
 // are gone when it returns, but for one that serves another client's call.
 func (r *Router) Leave(id casemate.SessionID, server string) {
 	var seats []*seat
+	var variants []casemate.Digest
 	r.mu.Lock()
 	if s := r.sessions[id]; s != nil {
 		for _, t := range r.tools {
@@ -18,7 +19,10 @@ func (r *Router) Leave(id casemate.SessionID, server string) {
 				seats = append(seats, o)
 				delete(s.seats, key)
 			}
-			delete(s.variants, t.guest)
+			if v, ok := s.variants[t.guest]; ok {
+				variants = append(variants, v)
+				delete(s.variants, t.guest)
+			}
 		}
 	}
 	r.mu.Unlock()
@@ -28,4 +32,5 @@ func (r *Router) Leave(id casemate.SessionID, server string) {
 		r.empty(o, "its client left")
 		r.release(o)
 	}
+	r.forget(variants...)
 }

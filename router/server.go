@@ -72,15 +72,18 @@ func (r *Router) clients(s *session, server string) []casemate.Client {
 // this session; "" is the base again. A guest that the session has already is
 // lost at its next call.
 func (r *Router) Variant(id casemate.SessionID, base, variant casemate.Digest) {
+	var before []casemate.Digest
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch s := r.sessions[id]; {
-	case s == nil:
-	case variant == "":
-		delete(s.variants, base)
-	default:
-		s.variants[base] = variant
+	if s := r.sessions[id]; s != nil {
+		if v, ok := s.variants[base]; ok && v != variant {
+			before = append(before, v)
+		}
+		if s.variants[base] = variant; variant == "" {
+			delete(s.variants, base)
+		}
 	}
+	r.mu.Unlock()
+	r.forget(before...)
 }
 
 // key is the digest of the sandbox that serves the call.

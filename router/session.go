@@ -6,6 +6,8 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -94,8 +96,10 @@ func (r *Router) EndSession(id casemate.SessionID) {
 		}
 	}
 	var seats []*seat
+	var variants []casemate.Digest
 	if s != nil {
 		r.forgetKeys(s)
+		variants = slices.Collect(maps.Values(s.variants))
 		for _, t := range s.seats {
 			seats = append(seats, t)
 		}
@@ -111,6 +115,7 @@ func (r *Router) EndSession(id casemate.SessionID) {
 		})
 	}
 	all.Wait()
+	r.forget(variants...)
 }
 
 func gone(id casemate.SessionID) *casemate.Error {
