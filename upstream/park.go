@@ -4,12 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/casemate/casemate"
 )
 
-// maxHeld bounds what a parked server says and its client is told later.
-const maxHeld = 16
+const (
+	maxHeld  = 16 // notifications of a parked server that its client is told later
+	pingTime = 5 * time.Second
+)
 
 // Shape is what the server is told by the handshake, as text: two Options of
 // the same server with the same shape give one and the same handshake.
@@ -31,6 +35,9 @@ func Shape(o Options) string {
 // by Check. It is an error where the server cannot be parked: it does not list,
 // or asked for more than can be kept for its client.
 func (s *Server) Prepare(ctx context.Context, approved map[string][]byte) error {
+	if err := s.ping(ctx); err != nil {
+		return err
+	}
 	if _, err := s.list(ctx); err != nil {
 		return err
 	}
@@ -49,7 +56,8 @@ func (s *Server) Prepare(ctx context.Context, approved map[string][]byte) error 
 
 // Adopt gives a server that was opened with Options.Parked to a client, once: o
 // are options of the same shape. What the server asked meanwhile is asked now,
-// and what it said is passed on.
+// and what it said is passed on. It has answered once more when Adopt returns, so
+// that one which died while it was parked has had no request; that wraps ErrGone.
 func (s *Server) Adopt(ctx context.Context, o Options) error {
 	s.mu.Lock()
 	s.o.Clients, s.o.State = o.Clients, o.State
@@ -61,7 +69,24 @@ func (s *Server) Adopt(ctx context.Context, o Options) error {
 	for _, e := range held {
 		s.notified(e)
 	}
+	if err := s.ping(ctx); err != nil {
+		return err
+	}
 	return s.resume(ctx)
+}
+
+// ping waits until the server answers, whatever that is, for five seconds.
+func (s *Server) ping(ctx context.Context) error {
+	short, cancel := context.WithTimeout(ctx, pingTime)
+	defer cancel()
+	_, err := s.ask(short, Request{Method: "ping"}, nil)
+	if _, answered := errors.AsType[*RPCError](err); answered {
+		return nil
+	}
+	if err != nil && short.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: it does not answer", ErrGone)
+	}
+	return err
 }
 
 // hold keeps what a parked server says until somebody is there to hear it.
