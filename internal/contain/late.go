@@ -41,19 +41,30 @@ const LateFD = 100
 // LateFDs is how many descriptors may come with LateFork.
 const LateFDs = 64
 
-// A Program is being built; base is where its packet will lie.
+// A Program is what every child of one guest does. Two things differ from child
+// to child, and Packet fills them in: its id, and its user.
 type Program struct {
-	base  uint64
-	room  int64 // of the tool's result, in bytes
+	base  uint64 // where its packet will lie
+	room  int64  // of the tool's result, in bytes
 	data  []byte
 	calls [][8]int64
 	steps []Step // of each call, for errors
 	step  Step
 	used  [LateFD]bool // descriptors that are open while it runs
+
+	Seccomp  string // digest of the filter
+	Landlock int64  // version of the kernel's interface
+
+	ids   []int    // offsets of data with the id
+	users [][2]int // call and argument with the user
+	texts []int    // offsets of data with the user, in userDigits digits
 }
 
+// userDigits is how many digits a user has in a text.
+const userDigits = 10
+
 func newProgram(base uint64) *Program {
-	p := &Program{base: base, data: make([]byte, LateHeader)}
+	p := &Program{base: base, data: make([]byte, LateHeader), ids: []int{8}}
 	for fd := range 4 { // standard ones, and the connection to the spawner
 		p.used[fd] = true
 	}
@@ -118,18 +129,34 @@ func words(ws ...uint64) []byte {
 	return b
 }
 
-// Packet returns the packet that asks for child id; fds is how many descriptors
-// come with it.
-func (p *Program) Packet(id uint64, fds int) []byte {
-	for len(p.data)%8 != 0 {
-		p.data = append(p.data, 0)
+// Packet returns the packet that asks for child id, of a user as the template's
+// user namespace numbers it; fds is how many descriptors come with it. It may be
+// called from any goroutine once the program is whole.
+func (p *Program) Packet(id uint64, user, fds int) []byte {
+	b := make([]byte, 0, len(p.data)+8+64*len(p.calls))
+	b = append(b, p.data...)
+	for _, at := range p.ids {
+		binary.LittleEndian.PutUint64(b[at:], id)
 	}
-	copy(p.data, words(LateFork, id, uint64(len(p.data)), uint64(len(p.calls)), uint64(fds), uint64(p.room)))
-	b := p.data
+	for _, at := range p.texts {
+		for i, n := userDigits-1, user; i >= 0; i, n = i-1, n/10 {
+			b[at+i] = byte('0' + n%10)
+		}
+	}
+	for len(b)%8 != 0 {
+		b = append(b, 0)
+	}
+	at := len(b)
+	for _, w := range [...]struct{ at, v int }{{0, LateFork}, {16, at}, {24, len(p.calls)}, {32, fds}, {40, int(p.room)}} {
+		binary.LittleEndian.PutUint64(b[w.at:], uint64(w.v))
+	}
 	for _, c := range p.calls {
 		for _, w := range c {
 			b = binary.LittleEndian.AppendUint64(b, uint64(w))
 		}
+	}
+	for _, u := range p.users {
+		binary.LittleEndian.PutUint64(b[at+64*u[0]+8*(1+u[1]):], uint64(user))
 	}
 	return b
 }

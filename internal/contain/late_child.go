@@ -13,15 +13,14 @@ import (
 
 // A Late is what a child of a template differs in from the plan of its guest.
 type Late struct {
-	Base     uint64 // where the template wants packets
-	ID       uint64
-	UID      int      // of the child, as the template's user namespace numbers it; 0 is the template's own
+	Base     uint64   // where the template wants packets
+	Own      bool     // each child is a user of its own
 	Cgroups  int      // descriptors by which it enters its groups, after the first three
 	Detached bool     // and after those one of each grant: a detached mount
 	Modes    []uint32 // of each grant: type and permissions
 	Lower    []int    // and its number among those of the template
 	Caps     int      // capabilities of this kernel
-	Filter   linux.Filter
+	Filter   string   // the seccomp program, as linux.Filter has its bytes
 	Rlimits  []Rlimit
 }
 
@@ -51,9 +50,13 @@ func (l Late) Program(g plan.Guest, f Facts, without []string) *Program {
 		spaces |= unix.CLONE_NEWNET
 	}
 	p.call(0, unix.SYS_UNSHARE, spaces)
-	if l.UID != 0 {
-		p.call(0, unix.SYS_SETRESGID, l.UID, l.UID, l.UID)
-		p.call(0, unix.SYS_SETRESUID, l.UID, l.UID, l.UID)
+	if l.Own {
+		for _, nr := range [...]int64{unix.SYS_SETRESGID, unix.SYS_SETRESUID} {
+			for arg := range 3 {
+				p.users = append(p.users, [2]int{len(p.calls), arg})
+			}
+			p.call(0, nr, 0, 0, 0)
+		}
 	}
 	sys, user := -1, false
 	var uppers []int
@@ -118,7 +121,7 @@ func (l Late) Program(g plan.Guest, f Facts, without []string) *Program {
 		p.user(l, sys, counts)
 	}
 	p.step = Step{Kind: "report"}
-	p.report(l.ID, uppers)
+	p.report(uppers)
 	p.call(1, unix.SYS_DUP3, LateFD, 1, 0)
 	p.call(2, unix.SYS_DUP3, LateFD+1, 2, 0)
 	p.call(3, unix.SYS_DUP3, LateFD+2, 3, unix.O_CLOEXEC)
@@ -220,20 +223,22 @@ func (p *Program) loopback() {
 func (p *Program) user(l Late, sys int, counts []Step) {
 	p.call(0, unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
 	p.call(0, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0) // its own files of /proc are its own
-	outside := l.UID
-	if outside == 0 {
-		outside = insideUID
-	}
-	one := strconv.Itoa(insideUID) + " " + strconv.Itoa(outside) + " 1"
-	for _, f := range [...][2]string{{"setgroups", "deny"}, {"uid_map", one}, {"gid_map", one}} {
-		p.write(unix.AT_FDCWD, "/proc/self/"+f[0], f[1])
+	p.write(unix.AT_FDCWD, "/proc/self/setgroups", []byte("deny"))
+	for _, path := range [...]string{"/proc/self/uid_map", "/proc/self/gid_map"} {
+		if l.Own {
+			one := strconv.Itoa(insideUID) + " "
+			at := p.write(unix.AT_FDCWD, path, []byte(one+"0000000000 1"))
+			p.texts = append(p.texts, at+len(one))
+		} else {
+			p.write(unix.AT_FDCWD, path, []byte(strconv.Itoa(insideUID)+" "+strconv.Itoa(insideUID)+" 1"))
+		}
 	}
 	if sys < 0 {
 		return
 	}
 	for _, s := range counts {
 		p.step = s
-		p.write(sys, s.Path[len("proc/sys/"):], strconv.FormatInt(s.Size, 10))
+		p.write(sys, s.Path[len("proc/sys/"):], strconv.AppendInt(nil, s.Size, 10))
 	}
 	p.close(sys)
 }
@@ -241,10 +246,13 @@ func (p *Program) user(l Late, sys int, counts []Step) {
 // insideUID is the user that a guest is, in its own user namespace.
 const insideUID = 1000
 
-func (p *Program) write(dir int, path, text string) {
+// write writes b to a file, and returns the offset of b.
+func (p *Program) write(dir int, path string, b []byte) int {
 	fd := p.open(unix.SYS_OPENAT, dir, path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	p.call(int64(len(text)), unix.SYS_WRITE, fd, []byte(text), len(text))
+	at := p.bytes(b)
+	p.call(int64(len(b)), unix.SYS_WRITE, fd, at, len(b))
 	p.close(fd)
+	return int(at - p.base)
 }
 
 // keyring gives the child an empty session keyring of its own. Where there is
@@ -267,7 +275,8 @@ func (p *Program) caps(n int) {
 }
 
 func (p *Program) landlock(rules []Rule, g plan.Guest, f Facts, l Late) {
-	attr, _ := linux.LandlockAttr(linux.LandlockNet{Allow: g.Loopback})
+	attr, abi := linux.LandlockAttr(linux.LandlockNet{Allow: g.Loopback})
+	p.Landlock = int64(abi)
 	set := p.open(unix.SYS_LANDLOCK_CREATE_RULESET, words(attr.Handled_access_fs, attr.Handled_access_net, attr.Scoped), 24, 0)
 	for _, r := range rules {
 		a := landlockAccess[r.Access] & linux.LandlockAccess(attr.Handled_access_fs)
@@ -308,15 +317,19 @@ func (l Late) file(path string, g plan.Guest, f Facts) bool {
 	return false
 }
 
-func (p *Program) filter(f linux.Filter) {
-	b := f.Bytes()
-	prog := p.bytes(b)
-	p.call(0, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, words(uint64(len(b)/8), prog))
+func (p *Program) filter(f string) {
+	if f, err := linux.ParseFilter([]byte(f)); err == nil {
+		p.Seccomp = f.Digest()
+	}
+	prog := p.bytes([]byte(f))
+	p.call(0, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, words(uint64(len(f)/8), prog))
 }
 
 // report says that the walls are up, and sends the upper folders.
-func (p *Program) report(id uint64, uppers []int) {
-	iov := p.bytes(words(p.bytes(words(LateReady, id, 0, 0)), LateReport))
+func (p *Program) report(uppers []int) {
+	word := p.bytes(words(LateReady, 0, 0, 0))
+	p.ids = append(p.ids, int(word-p.base)+8)
+	iov := p.bytes(words(word, LateReport))
 	var control, length uint64
 	if len(uppers) > 0 {
 		length = uint64(unix.CmsgSpace(4 * len(uppers)))

@@ -134,6 +134,8 @@ func FilterOf(g plan.Guest) (linux.Filter, error) {
 		return linux.TemplateFilter()
 	case g.HostNetwork:
 		return linux.HostNetworkFilter(g.DenySyscalls)
+	case g.Fork && !g.Loopback:
+		return linux.ForkedFilter(g.DenySyscalls)
 	}
 	return linux.GuestFilter(g.DenySyscalls)
 }

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate/internal/contain"
-	"github.com/casemate/casemate/internal/linux"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/internal/spawn"
 )
@@ -66,7 +66,7 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 		return nil, nil, nil, err
 	}
 	undo = append(undo, func() { closeFDs(ours) })
-	k, filter, err := s.forkChild(t, b, whole, host, theirs)
+	k, err := s.forkChild(t, b, whole, host, theirs)
 	closeFDs(theirs)
 	if err != nil {
 		return nil, nil, nil, err
@@ -85,8 +85,7 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
 		return nil, nil, nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
 	}
-	_, abi := linux.LandlockAttr(linux.LandlockNet{})
-	enforced, err := s.enforced(b, &contain.Report{Spaces: spacesOf(k.pid), Seccomp: filter.Digest(), Landlock: int64(abi)}, host, degraded)
+	enforced, err := s.enforced(b, &contain.Report{Spaces: contain.SpacesOf(strconv.Itoa(k.pid)), Seccomp: k.program.Seccomp, Landlock: k.program.Landlock}, host, degraded)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -94,48 +93,61 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 }
 
 // forkChild has a child made, which gets the ends of the guest.
-func (s *server) forkChild(t *template, b *box, whole plan.Guest, host plan.Host, ends []int) (*child, linux.Filter, error) {
-	g := b.guest
-	make := linux.ForkedFilter
-	if g.Loopback {
-		make = linux.GuestFilter
-	}
-	filter, err := make(g.DenySyscalls)
-	if err != nil {
-		return nil, filter, err
-	}
-	l := contain.Late{Base: t.base, Detached: s.own, Caps: len(s.caps), Filter: filter}
-	if l.Rlimits, err = contain.Rlimits(g.Processes, max(g.Disk, 2*g.Memory)); err != nil {
-		return nil, filter, err
-	}
+func (s *server) forkChild(t *template, b *box, whole plan.Guest, host plan.Host, ends []int) (*child, error) {
 	ways, err := b.group.Ways()
 	if err != nil {
-		return nil, filter, err
+		return nil, err
 	}
 	defer closeFiles(ways)
 	fds := append([]int{}, ends...)
 	for _, w := range ways {
 		fds = append(fds, int(w.Fd()))
 	}
-	l.Cgroups = len(ways)
+	l := contain.Late{Base: t.base, Own: s.own, Cgroups: len(ways), Detached: s.own, Caps: len(s.caps)}
 	for i, src := range b.grants {
 		l.Modes = append(l.Modes, src.stat.Mode)
-		l.Lower = append(l.Lower, slices.IndexFunc(whole.Mounts, func(m plan.Mount) bool { return m.At == g.Mounts[i].At }))
+		l.Lower = append(l.Lower, slices.IndexFunc(whole.Mounts, func(m plan.Mount) bool { return m.At == b.guest.Mounts[i].At }))
 		if s.own {
 			fds = append(fds, src.mount)
 		}
 	}
 	if len(fds) > contain.LateFDs {
-		return nil, filter, refuse("unsupported", "a tool that is forked has at most 48 mounts: fewer of them, or fork: false")
+		return nil, refuse("unsupported", "a tool that is forked has at most 48 mounts: fewer of them, or fork: false")
 	}
-	if s.own {
-		l.UID = lateUID + b.slot
+	p, err := t.programOf(b.guest, l, host)
+	if err != nil {
+		return nil, err
 	}
-	k, err := t.fork(func(id uint64) *contain.Program {
-		l.ID = id
-		return l.Program(g, s.facts, host.Without)
-	}, fds)
-	return k, filter, err
+	return t.fork(p, lateUID+b.slot, fds)
+}
+
+// programOf returns what a child of g does, which is the same every time.
+func (t *template) programOf(g plan.Guest, l contain.Late, host plan.Host) (*contain.Program, error) {
+	key := string(plan.EncodeGuest(g))
+	for i, m := range l.Modes {
+		key += " " + strconv.FormatUint(uint64(m), 8) + " " + strconv.Itoa(l.Lower[i])
+	}
+	t.mu.Lock()
+	p := t.programs[key]
+	t.mu.Unlock()
+	if p != nil {
+		return p, nil
+	}
+	var err error
+	if l.Filter, err = t.s.filterOf(g); err != nil {
+		return nil, err
+	}
+	if l.Rlimits, err = contain.Rlimits(g.Processes, max(g.Disk, 2*g.Memory)); err != nil {
+		return nil, err
+	}
+	p = l.Program(g, t.s.facts, host.Without)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.programs) >= 64 { // grants that differ from call to call
+		clear(t.programs)
+	}
+	t.programs[key] = p
+	return p, nil
 }
 
 // guestEnds makes the socket of a guest and the pipes of its standard output

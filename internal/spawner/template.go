@@ -3,7 +3,6 @@ package spawner
 import (
 	"encoding/binary"
 	"errors"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,6 +31,7 @@ type template struct {
 
 	mu       sync.Mutex
 	next     uint64
+	programs map[string]*contain.Program
 	making   map[uint64]*child
 	reaping  map[int]chan syscall.WaitStatus
 	over     bool
@@ -72,7 +72,7 @@ func (s *server) templateOf(g plan.Guest, host plan.Host) (*template, error) {
 		t := s.templates[key]
 		mine := t == nil
 		if mine {
-			t = &template{s: s, key: key, told: make(chan struct{}), making: map[uint64]*child{}, reaping: map[int]chan syscall.WaitStatus{}}
+			t = &template{s: s, key: key, told: make(chan struct{}), programs: map[string]*contain.Program{}, making: map[uint64]*child{}, reaping: map[int]chan syscall.WaitStatus{}}
 			s.templates[key] = t
 		}
 		s.mu.Unlock()
@@ -332,20 +332,17 @@ func (t *template) send(packet []byte, fds ...int) error {
 	}
 }
 
-// fork makes a child by the program that make returns for its id, and waits
-// until its walls are up.
-func (t *template) fork(program func(id uint64) *contain.Program, fds []int) (*child, error) {
-	k := &child{done: make(chan struct{})}
+// fork makes a child by its program, and waits until its walls are up.
+func (t *template) fork(p *contain.Program, user int, fds []int) (*child, error) {
+	k := &child{program: p, done: make(chan struct{})}
 	t.mu.Lock()
 	t.next++
-	id := t.next
-	k.program = program(id)
-	packet := k.program.Packet(id, len(fds))
+	packet := p.Packet(t.next, user, len(fds))
 	err := error(nil)
 	if len(packet) > t.room {
 		err = refuse("unsupported", "the tool has more walls than its template takes: fewer mounts, or fork: false")
 	} else if err = t.send(packet, fds...); err == nil {
-		t.making[id] = k
+		t.making[t.next] = k
 	}
 	t.mu.Unlock()
 	if err != nil {
@@ -380,6 +377,3 @@ func (t *template) reap(number int) syscall.WaitStatus {
 	}
 	return <-ch
 }
-
-// spacesOf returns the namespaces of a process, such as "user:[4026531837]".
-func spacesOf(pid int) []string { return contain.SpacesOf(strconv.Itoa(pid)) }
