@@ -1,3 +1,9 @@
+// Each sandbox starts this program once: how many threads of Go run at a time is
+// not looked up in the cgroups of the host, and not again later.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Casemate-init is the spawner, the first process of every sandbox, and what
 // carries a guest's writes to the host. It is started by casemate and by
 // itself, never by a person.

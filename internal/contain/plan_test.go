@@ -157,3 +157,21 @@ func TestProcIsVerified(t *testing.T) {
 		t.Errorf("it was written: %q", b)
 	}
 }
+
+// What a sandbox did before its guest is known is the same for every guest.
+func TestBase(t *testing.T) {
+	base := Base(facts, nil)
+	for _, g := range []plan.Guest{{Runner: "shell"}, {Runner: "python", Interpreter: "/opt/py/bin/python3", Loopback: true, Disk: 1, Processes: 2,
+		Mounts: []plan.Mount{{Source: "/a", At: "/b", Write: true}}}, {Runner: "mcp", Session: true}} {
+		steps, _ := Plan(g, facts, nil)
+		if len(steps) < len(base) || !reflect.DeepEqual(steps[:len(base)], base) {
+			t.Errorf("the plan of %s does not begin with the base", g.Runner)
+		}
+	}
+	for _, s := range base {
+		switch s.Kind {
+		case Grants, Grant, Scratch, Seal, Pivot, Limits, Landlock, Caps, Seccomp:
+			t.Errorf("%s is done before the guest is known", s.Kind)
+		}
+	}
+}

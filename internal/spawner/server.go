@@ -55,6 +55,8 @@ type server struct {
 	idmaps    map[idmap]*os.File
 	commits   sync.Mutex // one commit at a time
 	ended     bool
+	ending    int        // sandboxes
+	fewer     *sync.Cond // of mu; they are
 	stock     stock
 	templates map[string]*template // by templateKey
 	filters   map[string]string    // of guests, by their digests
@@ -83,6 +85,7 @@ func Main() int {
 		router: spawn.NewConn(os.NewFile(RouterFD, "router")),
 		boxes:  map[uint64]*box{}, idmaps: map[idmap]*os.File{}, filters: map[string]string{}, templates: map[string]*template{},
 	}
+	s.fewer = sync.NewCond(&s.mu)
 	var err error
 	if s.null, err = os.OpenFile("/dev/null", os.O_RDWR, 0); err != nil {
 		return fatal(err)
@@ -128,6 +131,7 @@ func (s *server) end() {
 		all = append(all, b)
 	}
 	s.mu.Unlock()
+	s.fewer.Broadcast()
 	for _, b := range all {
 		b.kill()
 	}

@@ -58,6 +58,7 @@ func (s *server) start(c *spawn.Conn, m *spawn.Message) {
 	}
 	s.starts.Add(1)
 	defer s.restock()
+	s.keepUp()
 	var b *box
 	var started *spawn.Started
 	ends := []int{-1}
@@ -541,39 +542,6 @@ func (b *box) signal(sig unix.Signal) error {
 		return b.offspring.signal(sig)
 	}
 	return b.proc.Signal(sig)
-}
-
-// killed answers the router's kill when nothing of the sandbox is left, and
-// forgets it.
-func (s *server) killed(c *spawn.Conn, m *spawn.Message) {
-	s.mu.Lock()
-	b := s.boxes[m.ID]
-	s.mu.Unlock()
-	if b != nil {
-		s.forget(b)
-	}
-	s.reply(c, m, nil)
-}
-
-// forget kills a sandbox, waits until nothing of it is left, and lets its
-// slot go. It is for one caller.
-func (s *server) forget(b *box) {
-	s.mu.Lock()
-	mine := s.boxes[b.id] == b
-	delete(s.boxes, b.id)
-	s.mu.Unlock()
-	b.kill()
-	<-b.gone
-	if !mine {
-		return
-	}
-	b.mu.Lock() // a commit that is under way reads the upper layers
-	b.closeGrants()
-	if b.setup != nil {
-		b.setup.Close()
-	}
-	b.mu.Unlock()
-	s.freeSlot(b.slot)
 }
 
 // everyCap lists the capabilities of this kernel.
