@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
-	"os"
 	"time"
 )
 
@@ -373,6 +372,7 @@ type Grant struct {
 	Output    int64
 	Timeout   time.Duration
 	Without   []string // At of the profile's mounts that this call does not get
+	Inputs    bool     // the sandbox is a Donor
 }
 
 // A Backend makes sandboxes by one isolation method.
@@ -430,10 +430,13 @@ type Freezer interface {
 	Thaw(context.Context) error
 }
 
-// A Donor is a Sandbox that takes inputs before its call: the file appears,
-// read-only, as /in/NAME, and is not copied where the backend can help it.
+// A Donor is a Sandbox that was started for inputs, which come before its call.
+// What is written to an input appears, read-only, as /in/NAME; a name is 1 to 255
+// bytes without a slash, and stands once. Where the backend can help it that is
+// the only copy. Donate blocks until the input can be written; an error of Close
+// means that it is not whole.
 type Donor interface {
-	Donate(ctx context.Context, name string, f *os.File) error
+	Donate(ctx context.Context, name string) (io.WriteCloser, error)
 }
 
 // A Change is one thing that a call did, or tried to do, to a write grant.

@@ -73,6 +73,11 @@ func (l Late) Program(g plan.Guest, f Facts, without []string) *Program {
 			from := lateScratch + "/" + s.Text
 			p.call(0, unix.SYS_MKDIRAT, unix.AT_FDCWD, from, 0o700)
 			p.bind(from, "/"+s.Path, 0)
+		case Input:
+			from := lateScratch + "/" + s.Text
+			p.call(0, unix.SYS_MKDIRAT, unix.AT_FDCWD, from, 0o755)
+			uppers = append(uppers, p.open(unix.SYS_OPEN_TREE, unix.AT_FDCWD, from, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW))
+			p.bind(from, "/"+s.Path, readOnly)
 		case Grant:
 			uppers = append(uppers, p.grant(l, g, s)...)
 		case Pts:

@@ -294,6 +294,26 @@ func (in *Inside) sub(path, name string) error {
 	return in.attachTo(fd, path)
 }
 
+// input is sub for a folder that the guest only reads; what was mounted to write
+// it is the last of the upper folders.
+func (in *Inside) input(path, name string) error {
+	from := staging + "/scratch/" + name
+	if err := in.mkdir(from); err != nil {
+		return err
+	}
+	way, err := clone(in.root, from, data, false)
+	if err != nil {
+		return err
+	}
+	in.uppers = append(in.uppers, way)
+	fd, err := clone(in.root, from, readOnly, false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return in.attachTo(fd, path)
+}
+
 func (in *Inside) mkdir(path string) error {
 	if err := unix.Mkdirat(in.root, path, 0o755); err != nil && err != unix.EEXIST {
 		return os.NewSyscallError("mkdir", err)

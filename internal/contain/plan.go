@@ -17,6 +17,7 @@ package contain
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/casemate/casemate/internal/plan"
 )
@@ -37,6 +38,7 @@ const (
 	Scratch  Kind = "scratch"  // the one tmpfs of everything that the guest writes, Size bytes
 	Sub      Kind = "sub"      // folder Text of the scratch at Path
 	Grant    Kind = "grant"    // grant N at Path
+	Input    Kind = "input"    // folder Text of the scratch at Path, read-only; another way to it goes out with the report
 	Place    Kind = "place"    // where grant N of a template's children will be, at Path
 	Pts      Kind = "pts"      //
 	Proc     Kind = "proc"     //
@@ -123,6 +125,7 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 		p.allow("/"+d.at, "write")
 	}
 	p.grants(g)
+	p.inputs(g)
 	p.runner(g)
 	p.add(Step{Kind: Seal}, Step{Kind: Pivot}, Step{Kind: Name, Text: "sandbox"})
 	if g.Loopback && !g.HostNetwork {
@@ -311,6 +314,29 @@ func (p *planner) grants(g plan.Guest) {
 		}
 		p.allow(m.At, access)
 	}
+}
+
+// InputPath is where the inputs of a call lie.
+const InputPath = "/in"
+
+// inputs makes the folder of inputs, which is empty where there are none. The
+// spawner puts them there, from outside: the guest has no way to write it.
+func (p *planner) inputs(g plan.Guest) {
+	for _, m := range g.Mounts {
+		if Within(m.At, InputPath) || Within(InputPath, m.At) {
+			return // and no such sandbox is made with inputs
+		}
+	}
+	p.dir(InputPath[1:])
+	if g.Inputs {
+		p.add(Step{Kind: Input, Path: InputPath[1:], Text: "in"})
+		p.allow(InputPath, "read")
+	}
+}
+
+// Within says whether path is folder, or in it.
+func Within(path, folder string) bool {
+	return path == folder || strings.HasPrefix(path, strings.TrimSuffix(folder, "/")+"/")
 }
 
 // RunnerPath is where the program that an interpreter runs lies.

@@ -78,6 +78,8 @@ func (in *Inside) step(s Step) error {
 		return in.scratch(s.Size)
 	case Sub:
 		return in.sub(s.Path, s.Text)
+	case Input:
+		return in.input(s.Path, s.Text)
 	case Grant:
 		return in.grant(s)
 	case Place:

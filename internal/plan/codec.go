@@ -35,6 +35,7 @@ func (g *Guest) encode(w *codec.Writer) {
 	w.Bool(g.HostNetwork)
 	w.Bool(g.Session)
 	w.Bool(g.Fork)
+	w.Bool(g.Inputs)
 	for _, n := range []int64{g.MilliCPU, g.Memory, g.Disk, g.Processes, g.Output, g.Timeout} {
 		w.Int(n)
 	}
@@ -73,6 +74,7 @@ func decodeGuest(r *codec.Reader) (g Guest) {
 	g.HostNetwork = r.Bool()
 	g.Session = r.Bool()
 	g.Fork = r.Bool()
+	g.Inputs = r.Bool()
 	for _, n := range []*int64{&g.MilliCPU, &g.Memory, &g.Disk, &g.Processes, &g.Output, &g.Timeout} {
 		*n = r.Int()
 	}

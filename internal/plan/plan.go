@@ -47,6 +47,7 @@ type Guest struct {
 	Output       int64
 	Timeout      int64 // nanoseconds
 	Session      bool  // serves a session: commits do not end it
+	Inputs       bool  // it takes inputs at /in: of one sandbox, and of no plan
 	Fork         bool  // of python: its sandboxes are forked from one template
 }
 

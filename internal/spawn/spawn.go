@@ -1,7 +1,7 @@
 // Package spawn is the protocol between the router and the spawner: one
 // message a packet on a unix SOCK_SEQPACKET pair, with descriptors beside it.
 // The router is assumed hijacked: a request can name a pinned tool, narrow
-// its grant, stop, continue and end a sandbox, ask for a commit and append a
+// its grant, give it inputs, stop, continue and end a sandbox, ask for a commit and append a
 // record, and nothing else has a message.
 package spawn
 
@@ -39,6 +39,7 @@ const (
 	OpFreeze                  // router: Freeze → Done, or Failed
 	OpNarrow                  // router: Narrow → Narrowed, or Failed
 	OpNarrowed                // spawner: Started, without descriptors
+	OpInput                   // router: Input → Done with a descriptor to write it by, or Failed
 )
 
 // A Start asks for a sandbox of a pinned tool. Zero limits are the plan's;
@@ -50,6 +51,13 @@ type Start struct {
 	Processes int64
 	MilliCPU  int64
 	Without   []string // mounts, by At
+	Inputs    bool     // make a place for inputs
+}
+
+// An Input asks for one file of a sandbox that was started for inputs.
+type Input struct {
+	ID   uint64
+	Name string
 }
 
 // A Narrow gives a sandbox that is parked less than it was started with, once.
@@ -131,6 +139,7 @@ type Message struct {
 	Commit  Commit   //
 	Freeze  Freeze   //
 	Narrow  Narrow   //
+	Input   Input    //
 	Line    string   // of record; the call of undo
 	Started Started  //
 	Changes []Change // of committed
@@ -154,6 +163,9 @@ func (m *Message) Encode() ([]byte, error) {
 		w.Uint(m.Commit.ID)
 		w.String(m.Commit.Call)
 		w.Int(m.Commit.Since)
+	case OpInput:
+		w.Uint(m.Input.ID)
+		w.String(m.Input.Name)
 	case OpFreeze:
 		w.Uint(m.Freeze.ID)
 		w.Bool(m.Freeze.On)
@@ -203,10 +215,11 @@ func (s *Start) encode(w *codec.Writer) {
 	w.Int(s.Processes)
 	w.Int(s.MilliCPU)
 	w.Strings(s.Without)
+	w.Bool(s.Inputs)
 }
 
 func decodeStart(r *codec.Reader) Start {
-	return Start{r.String(), r.Int(), r.Int(), r.Int(), r.Int(), r.Strings()}
+	return Start{r.String(), r.Int(), r.Int(), r.Int(), r.Int(), r.Strings(), r.Bool()}
 }
 
 func (e *Enforced) encode(w *codec.Writer) {
@@ -238,6 +251,8 @@ func Decode(b []byte) (*Message, error) {
 		m.Narrow = Narrow{r.Uint(), decodeStart(r)}
 	case OpCommit:
 		m.Commit = Commit{r.Uint(), r.String(), r.Int()}
+	case OpInput:
+		m.Input = Input{r.Uint(), r.String()}
 	case OpFreeze:
 		m.Freeze = Freeze{r.Uint(), r.Bool()}
 	case OpKill:

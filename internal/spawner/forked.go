@@ -82,6 +82,7 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 			b.grants[i].upper, k.uppers = k.uppers[0], k.uppers[1:]
 		}
 	}
+	b.takeInputs(k.uppers)
 	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
 		return nil, nil, nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
 	}

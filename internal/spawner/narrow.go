@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate/internal/cgroup"
+	"github.com/casemate/casemate/internal/contain"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/internal/spawn"
 )
@@ -28,6 +29,12 @@ func narrow(g plan.Guest, r spawn.Start) (plan.Guest, error) {
 			*l.have = l.want
 		}
 	}
+	for _, m := range g.Mounts {
+		if r.Inputs && (contain.Within(m.At, contain.InputPath) || contain.Within(contain.InputPath, m.At)) {
+			return g, refuse("invalid", "its tool has a mount at "+m.At+", where inputs would lie")
+		}
+	}
+	g.Inputs = g.Inputs || r.Inputs
 	for _, at := range r.Without {
 		if !slices.ContainsFunc(g.Mounts, func(m plan.Mount) bool { return m.At == at }) {
 			return g, refuse("denied", "the grant leaves out a mount that its tool does not have")
@@ -41,6 +48,7 @@ func narrow(g plan.Guest, r spawn.Start) (plan.Guest, error) {
 // outside: nothing in a sandbox has the power to, and nothing in it is asked.
 // What cannot be done so is refused before anything was changed, as unsupported;
 // a start with the same words does it. These are
+//   - inputs: the place for them is made with the sandbox;
 //   - disk: the filesystem of what a guest writes was sealed with its size;
 //   - mounts, where this process is not root, for it cannot enter the sandbox's
 //     mount namespace; and those which hold another mount or the working folder,
@@ -121,6 +129,8 @@ func late(have, now plan.Guest, without []string) error {
 	no := func(why string) error { return refuse("unsupported", why) }
 	running := have.Runner == "mcp"
 	switch {
+	case now.Inputs && !have.Inputs:
+		return no("the sandbox was made without a place for inputs")
 	case now.Disk < have.Disk:
 		return no("the disk of a sandbox that is there cannot be made smaller")
 	case running && now.Processes < have.Processes:
@@ -129,24 +139,19 @@ func late(have, now plan.Guest, without []string) error {
 		return no("the server runs already, and may hold files of " + without[0])
 	}
 	for _, at := range without {
-		if within(have.Cwd, at) {
+		if contain.Within(have.Cwd, at) {
 			return no(at + " holds the working folder")
 		}
 		for _, m := range have.Mounts {
 			if m.At == at && m.Prefix {
 				return no("the interpreter lies in " + at)
 			}
-			if m.At != at && (within(m.At, at) || within(at, m.At)) {
+			if m.At != at && (contain.Within(m.At, at) || contain.Within(at, m.At)) {
 				return no(at + " and " + m.At + " lie in each other")
 			}
 		}
 	}
 	return nil
-}
-
-// within says whether path is folder, or in it.
-func within(path, folder string) bool {
-	return path == folder || strings.HasPrefix(path, strings.TrimSuffix(folder, "/")+"/")
 }
 
 // leaveOut takes mounts out of the sandbox's mount namespace, and their grants

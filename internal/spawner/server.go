@@ -206,6 +206,8 @@ func (s *server) serve(c *spawn.Conn, operator bool) {
 			answer(s.start, m)
 		case m.Op == spawn.OpCommit:
 			answer(s.commit, m)
+		case m.Op == spawn.OpInput:
+			answer(s.input, m)
 		case m.Op == spawn.OpNarrow:
 			answer(s.narrowed, m)
 		case m.Op == spawn.OpFreeze:

@@ -29,6 +29,7 @@ type box struct {
 	setup     *os.File   // this end; its close ends the sandbox
 	pipe      int        // the router's end to the guest, until the router has it
 	grants    []source
+	inputs    *os.File // a mount of the folder of inputs that can be written, or nil
 	unwatch   func()
 	gone      chan struct{} // closed when no process of it is left
 
@@ -37,6 +38,7 @@ type box struct {
 	held     hold
 	enforced spawn.Enforced
 	narrowed bool
+	donated  int // inputs
 
 	groupMu sync.Mutex // of the group's files; after mu
 	ended   bool       // and they are closed
@@ -284,6 +286,8 @@ func (s *server) mountOf(b *box, fd int, st unix.Stat_t, m plan.Mount) (int, err
 }
 
 func (b *box) closeGrants() {
+	b.inputs.Close() // an error where there is none
+	b.inputs = nil
 	for _, g := range b.grants {
 		for _, fd := range []int{g.host, g.mount, g.upper} {
 			if fd >= 0 {
@@ -396,6 +400,7 @@ func (b *box) contain(setup contain.Setup) (*contain.Report, error) {
 			b.grants[i].upper, uppers = uppers[0], uppers[1:]
 		}
 	}
+	b.takeInputs(uppers)
 	return report, nil
 }
 

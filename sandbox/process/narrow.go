@@ -32,7 +32,7 @@ func (s *sandbox) Narrow(ctx context.Context, g casemate.Grant) error {
 
 // startOf is a grant as the spawner is told of it.
 func startOf(digest string, g casemate.Grant) spawn.Start {
-	return spawn.Start{Digest: digest, Memory: g.Memory, Disk: g.Disk, Processes: int64(g.Processes), MilliCPU: milli(g.CPU), Without: g.Without}
+	return spawn.Start{Digest: digest, Memory: g.Memory, Disk: g.Disk, Processes: int64(g.Processes), MilliCPU: milli(g.CPU), Without: g.Without, Inputs: g.Inputs}
 }
 
 // milli is a number of cores in thousandths, at least one of them.
