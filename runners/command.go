@@ -19,6 +19,7 @@ type command struct {
 	feed   bool          // stdin is given; else it is empty
 	size   *unix.Winsize // of its terminal, or nil: it has pipes
 	socket int           // descriptor 3 of the process, or 0
+	std    []int         // its standard descriptors, or nil: they are made
 }
 
 // maxElement is MAX_ARG_STRLEN of Linux (32 pages), the closing NUL included.

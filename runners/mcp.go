@@ -7,13 +7,14 @@ import (
 // mcp starts the guest's command, says that the guest is ready, and carries
 // everything from the one Open on until the command ends. What the command
 // prints before that stays in its pipes, and makes it wait when they are
-// full. A command that cannot be started is an error.
+// full. A command that cannot be started is an error. Where the router has the
+// other ends of those, only its end and signals are carried here.
 func (s *server) mcp() error {
 	argv, err := argv(s.guest, nil)
 	if err != nil {
 		return err
 	}
-	t, err := s.start(command{argv: argv, feed: true})
+	t, err := s.start(command{argv: argv, feed: true, std: s.std})
 	if err != nil {
 		return err
 	}

@@ -83,8 +83,10 @@ func Command(g plan.Guest, program string) []string {
 // shell, files and mcp, one at a time, until the router hangs up (nil), or after
 // one call where g does not serve a session. It blocks meanwhile, and waits
 // for every child of this process. Who holds stopped has stopped the guest.
-func Serve(conn *os.File, g plan.Guest, stopped *sync.Mutex) error {
-	return serve(&server{conn: newWire(conn), guest: g, out: outFolder, stopped: stopped})
+// std, which it takes over, are the standard descriptors of an MCP server;
+// without them its streams are frames of its call.
+func Serve(conn *os.File, g plan.Guest, stopped *sync.Mutex, std ...int) error {
+	return serve(&server{conn: newWire(conn), guest: g, out: outFolder, stopped: stopped, std: std})
 }
 
 func serve(s *server) error {
@@ -142,6 +144,7 @@ type server struct {
 	call  uint32        // being answered
 	size  *unix.Winsize // of the terminal that it gets, or nil
 	reap  *reaper
+	std   []int // see Serve
 
 	stopped *sync.Mutex      // held by who stopped the guest; in whatever changes something
 	out     string           // folder whose files come back

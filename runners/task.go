@@ -82,6 +82,12 @@ func (s *server) start(c command) (*task, error) {
 // ends makes the standard descriptors and returns the program's, which the
 // caller closes, on an error too.
 func (t *task) ends(c command) (theirs []uintptr, err error) {
+	if c.std != nil {
+		for _, fd := range c.std {
+			theirs = append(theirs, uintptr(fd))
+		}
+		return theirs, nil
+	}
 	if t.tty {
 		var master, slave int
 		if master, slave, err = openTerminal(c.size); err != nil {

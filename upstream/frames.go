@@ -138,6 +138,13 @@ func (s *Server) write() {
 			if !m.state.CompareAndSwap(0, begun) {
 				continue
 			}
+			if s.to != nil {
+				if _, err := s.to.Write(append(m.b, '\n')); err != nil {
+					s.pipe.Close()
+					return
+				}
+				continue
+			}
 			for b := append(m.b, '\n'); len(b) > 0; {
 				n := s.reserve(min(len(b), chunk))
 				if n == 0 {

@@ -153,7 +153,8 @@ type Server struct {
 	most     int // bytes of a message
 	patience int // bytes without an answer, beside one message
 	pipe     io.ReadWriteCloser
-	number   uint32 // of the Open
+	number   uint32    // of the Open
+	to       io.Writer // its standard input, where the pipe does not carry it
 
 	ctx    context.Context // ends with the server
 	cancel context.CancelFunc
@@ -205,7 +206,18 @@ func Open(ctx context.Context, pipe io.ReadWriteCloser, in io.Reader, o Options)
 }
 
 func (s *Server) open(ctx context.Context, in io.Reader) error {
-	s.owned.Go(func() { s.read(in) })
+	if p, ok := s.pipe.(interface {
+		Streams() (in io.Writer, out, err io.Reader, ok bool)
+	}); ok {
+		if to, out, stderr, ok := p.Streams(); ok {
+			s.to = to
+			s.owned.Go(func() { s.printed(stderr) })
+			s.owned.Go(func() { s.end(s.direct(out, in)) })
+		}
+	}
+	if s.to == nil {
+		s.owned.Go(func() { s.read(in) })
+	}
 	s.owned.Go(s.write)
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()

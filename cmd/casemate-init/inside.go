@@ -38,7 +38,7 @@ func inside() int {
 		return 1
 	}
 	in := &contain.Inside{Runner: program}
-	report, uppers, err := confine(in)
+	report, uppers, std, err := confine(in)
 	if err != nil {
 		return 1
 	}
@@ -74,12 +74,13 @@ func inside() int {
 		obey(setup, &stopped)
 		os.Exit(0)
 	}()
-	return run(s, pipe, &stopped)
+	return run(s, pipe, std, &stopped)
 }
 
 // confine reads the setup and carries it out: in two parts, where the first
 // comes before the guest is known.
-func confine(in *contain.Inside) (report contain.Report, uppers []int, err error) {
+// std are the standard descriptors of an MCP server.
+func confine(in *contain.Inside) (report contain.Report, uppers, std []int, err error) {
 	buf, oob := make([]byte, 256<<10), make([]byte, unix.CmsgSpace(4*contain.MaxGrants))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(contain.SetupFD, buf, oob, unix.MSG_CMSG_CLOEXEC)
@@ -87,14 +88,17 @@ func confine(in *contain.Inside) (report contain.Report, uppers []int, err error
 			continue
 		}
 		if err != nil || n == 0 {
-			return report, nil, io.EOF
+			return report, nil, nil, io.EOF
 		}
 		if in.Setup, err = contain.DecodeSetup(buf[:n]); err != nil {
-			return report, nil, err
+			return report, nil, nil, err
 		}
 		in.Passed = spawn.Rights(oob[:oobn])
+		if n := len(in.Guest.Mounts); len(in.Passed) > n {
+			in.Passed, std = in.Passed[:n], in.Passed[n:]
+		}
 		if report, uppers = in.Run(); !in.More || report.Step != "" {
-			return report, uppers, nil
+			return report, uppers, std, nil
 		}
 	}
 }
@@ -217,7 +221,7 @@ func state(stat string) (state byte, parent string) {
 
 // run is the guest until it ends: this process itself, or an interpreter that
 // it starts and speaks for.
-func run(s *contain.Setup, pipe *os.File, stopped *sync.Mutex) int {
+func run(s *contain.Setup, pipe *os.File, std []int, stopped *sync.Mutex) int {
 	var err error
 	switch s.Guest.Runner {
 	case "hold":
@@ -225,7 +229,7 @@ func run(s *contain.Setup, pipe *os.File, stopped *sync.Mutex) int {
 	case contain.TemplateRunner:
 		err = runners.ServeTemplate(pipe, s.Guest, contain.TemplatePath, stopped)
 	case "exec", "shell", "files", "mcp":
-		err = runners.Serve(pipe, s.Guest, stopped)
+		err = runners.Serve(pipe, s.Guest, stopped, std...)
 	default:
 		err = runners.Interpret(pipe, s.Guest, contain.RunnerPath, stopped)
 	}

@@ -30,6 +30,8 @@ type box struct {
 	pipe      int        // the router's end to the guest, until the router has it
 	grants    []source
 	inputs    *os.File // a mount of the folder of inputs that can be written, or nil
+	std       []int    // the router's ends of an MCP server's standard input, output and error, until the router has them
+	theirs    []int    // and the server's, until the sandbox has them
 	unwatch   func()
 	gone      chan struct{} // closed when no process of it is left
 
@@ -68,6 +70,9 @@ func (s *server) start(c *spawn.Conn, m *spawn.Message) {
 		b, ends, started, err = s.makeForked(g, host)
 	} else {
 		b, ends[0], started, err = s.make(g, host)
+		if err == nil {
+			ends, b.std = append(ends, b.std...), nil
+		}
 	}
 	if err != nil {
 		s.reply(c, m, err)
@@ -155,6 +160,8 @@ func (s *server) bare(hostNetwork, template bool) (*box, error) {
 // scrap ends a sandbox that the router never heard of.
 func (s *server) scrap(b *box) {
 	unix.Close(b.pipe)
+	closeFDs(b.std)
+	closeFDs(b.theirs)
 	b.setup.Close()
 	b.proc.Kill()
 	b.proc.Wait()
@@ -186,15 +193,44 @@ func (s *server) dress(b *box, setup contain.Setup, host plan.Host) (_ *spawn.St
 	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
 		return nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
 	}
+	if b.guest.Runner == "mcp" {
+		if err := s.streams(b); err != nil {
+			return nil, err
+		}
+	}
 	report, err := b.contain(setup)
 	if err != nil {
 		return nil, err
 	}
+	closeFDs(b.theirs)
+	b.theirs = nil
 	enforced, err := s.enforced(b, report, host, degraded)
 	if err != nil {
 		return nil, err
 	}
 	return s.register(b, enforced), nil
+}
+
+// streams makes the standard input, output and error of an MCP server, whose
+// other ends the router has, so that nothing of the sandbox stands between. They
+// are the sandbox's own files, which it may open again by their names.
+func (s *server) streams(b *box) error {
+	for i := range 3 {
+		var p [2]int
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			return os.NewSyscallError("pipe2", err)
+		}
+		if i > 0 {
+			p[0], p[1] = p[1], p[0] // it writes
+		}
+		b.theirs, b.std = append(b.theirs, p[0]), append(b.std, p[1])
+		if s.own {
+			if err := unix.Fchown(p[0], uidOf(b.slot), uidOf(b.slot)); err != nil {
+				return os.NewSyscallError("fchown", err)
+			}
+		}
+	}
+	return nil
 }
 
 // register counts a sandbox whose guest waits among those that are there, and
@@ -414,6 +450,7 @@ func (b *box) rights() []byte {
 			fds = append(fds, g.host)
 		}
 	}
+	fds = append(fds, b.theirs...)
 	if len(fds) == 0 {
 		return nil
 	}

@@ -289,10 +289,8 @@ func (b *link) abandon(a answer) {
 }
 
 func (b *link) started(a answer) (*sandbox, error) {
-	if a.m.Op != spawn.OpStarted || len(a.fds) != 1 && len(a.fds) != 3 {
-		for _, fd := range a.fds {
-			unix.Close(fd)
-		}
+	if a.m.Op != spawn.OpStarted || len(a.fds) != 1 && len(a.fds) != 3 && len(a.fds) != 4 {
+		closeFDs(a.fds)
 		return nil, errSpawner
 	}
 	st := a.m.Started
@@ -304,12 +302,20 @@ func (b *link) started(a answer) (*sandbox, error) {
 		}
 		s.guest, s.mux = &m.pipe, m
 	} else {
-		unix.SetNonblock(a.fds[0], true) // so that closing it wakes whoever reads
-		s.guest = &pipe{File: os.NewFile(uintptr(a.fds[0]), "guest")}
-		var err error
-		if s.guest.quick, err = linux.NewQuick(s.guest.File); err != nil {
-			s.guest.Close()
-			return nil, err
+		s.guest = &pipe{}
+		for i, fd := range a.fds {
+			unix.SetNonblock(fd, true) // so that closing it wakes whoever reads
+			q, err := linux.NewQuick(os.NewFile(uintptr(fd), "guest"))
+			if i == 0 {
+				s.guest.File, s.guest.quick = q.File, q
+			} else {
+				s.guest.std = append(s.guest.std, q)
+			}
+			if err != nil {
+				s.guest.Close()
+				closeFDs(a.fds[i+1:])
+				return nil, err
+			}
 		}
 	}
 	b.mu.Lock()
@@ -435,25 +441,63 @@ type sandbox struct {
 // others changed on the host after that is a conflict.
 type pipe struct {
 	*os.File
-	quick *linux.Quick // of a guest that is not forked
+	quick *linux.Quick   // of a guest that is not forked
+	std   []*linux.Quick // of an MCP server: its standard input, output and error
 	mu    sync.Mutex
 	since int64
 	used  bool // it got a byte
 }
 
 func (p *pipe) Write(b []byte) (int, error) {
+	p.note()
+	if p.quick != nil {
+		return p.quick.Write(b)
+	}
+	return p.File.Write(b)
+}
+
+// note notes that the guest gets bytes.
+func (p *pipe) note() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.used = true
 	if p.since == 0 {
 		var ts unix.Timespec
 		unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts)
 		p.since = ts.Nano()
 	}
-	p.mu.Unlock()
-	if p.quick != nil {
-		return p.quick.Write(b)
+}
+
+// An input notes what a server is written.
+type input struct{ p *pipe }
+
+func (i input) Write(b []byte) (int, error) {
+	i.p.note()
+	return i.p.std[0].Write(b)
+}
+
+// Streams are the ends of an MCP server's own standard input, output and error,
+// beside which the guest's pipe says only how it ended; ok says whether it has
+// them. They are closed with the pipe.
+func (p *pipe) Streams() (in io.Writer, out, err io.Reader, ok bool) {
+	if len(p.std) != 3 {
+		return nil, nil, nil, false
 	}
-	return p.File.Write(b)
+	return input{p}, p.std[1], p.std[2], true
+}
+
+// Close closes everything; who reads or writes wakes.
+func (p *pipe) Close() error {
+	for _, q := range p.std {
+		q.Close()
+	}
+	return p.File.Close()
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
 }
 
 func (p *pipe) Read(b []byte) (int, error) {
