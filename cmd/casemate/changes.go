@@ -81,9 +81,9 @@ func (w *watch) close() {
 	}
 }
 
-// sources are the files of the host that a guest is made of, the links to them
-// too: its interpreter, a server's program, and what it is granted.
-func sources(g plan.Guest) (out []string) {
+// sources are the files of the host that a guest is made of: its interpreter, a
+// server's program, and what it is granted.
+func sources(g plan.Guest) []string {
 	names := []string{g.Interpreter}
 	if g.Runner == "mcp" && len(g.Command) > 0 {
 		names = append(names, g.Command[0].Text)
@@ -91,14 +91,14 @@ func sources(g plan.Guest) (out []string) {
 	for _, m := range g.Mounts {
 		names = append(names, m.Source)
 	}
-	for _, name := range names {
-		if !filepath.IsAbs(name) {
-			continue
-		}
-		out = append(out, filepath.Clean(name))
-		if real, err := filepath.EvalSymlinks(name); err == nil && real != name {
-			out = append(out, real)
-		}
+	return slices.DeleteFunc(names, func(name string) bool { return !filepath.IsAbs(name) })
+}
+
+// ways are the name of a file, and of what it leads to where it is a link.
+func ways(name string) []string {
+	out := []string{filepath.Clean(name)}
+	if real, err := filepath.EvalSymlinks(name); err == nil && real != out[0] {
+		out = append(out, real)
 	}
 	return out
 }
@@ -112,10 +112,15 @@ func (w *watch) follow(guests []plan.Guest) {
 	if w.inotify < 0 {
 		return
 	}
-	folders := map[string]bool{}
+	folders, of := map[string]bool{}, map[string][]casemate.Digest{} // many tools have one interpreter
 	for _, g := range guests {
-		for _, path := range sources(g) {
-			w.guests[path] = append(w.guests[path], casemate.Digest(g.Digest))
+		for _, name := range sources(g) {
+			of[name] = append(of[name], casemate.Digest(g.Digest))
+		}
+	}
+	for name, ds := range of {
+		for _, path := range ways(name) {
+			w.guests[path] = append(w.guests[path], ds...)
 			folders[filepath.Dir(path)] = true
 		}
 	}
