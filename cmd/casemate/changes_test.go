@@ -19,6 +19,10 @@ const folderTool = `
     run: {shell: {}}
     security: {filesystem: [{path: ./data, at: /data}]}
     pool: {min: 1, max: 1}
+  - name: forked
+    run: {python: {}}
+    security: {filesystem: [{path: ./data, at: /data}]}
+    pool: {min: 1, max: 1}
   - name: other
     run: {shell: {}}
     pool: {min: 1, max: 1}
@@ -59,21 +63,27 @@ func TestWhatIsParkedIsOfNow(t *testing.T) {
 	}
 	write("data", "before")
 	s := p.serve().initialize()
-	eventually(t, "both are parked", func() bool { return len(p.parked("look")) == 1 && len(p.parked("other")) == 1 })
-	look, other := p.parked("look"), p.parked("other")
+	eventually(t, "all are parked", func() bool {
+		return len(p.parked("look")) == 1 && len(p.parked("forked")) == 1 && len(p.parked("other")) == 1
+	})
+	look, forked, other := p.parked("look"), p.parked("forked"), p.parked("other")
 	write("new", "after")
 	for _, r := range [][2]string{{"data", "old"}, {"new", "data"}} {
 		if err := os.Rename(filepath.Join(p.dir, r[0]), filepath.Join(p.dir, r[1])); err != nil {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "another is parked", func() bool { now := p.parked("look"); return len(now) == 1 && !slices.Equal(now, look) })
+	for tool, before := range map[string][]int{"look": look, "forked": forked} {
+		eventually(t, "another is parked", func() bool { now := p.parked(tool); return len(now) == 1 && !slices.Equal(now, before) })
+	}
 	if now := p.parked("other"); !slices.Equal(now, other) {
 		t.Errorf("what is parked of another tool was %v and is %v", other, now)
 	}
-	raw, err := s.request("tools/call", map[string]any{"name": "look", "arguments": map[string]any{"command": "cat /data/x"}})
-	if err != nil || !strings.Contains(string(raw), "after") {
-		t.Errorf("%s %v", raw, err)
+	for tool, args := range map[string]map[string]any{"look": {"command": "cat /data/x"}, "forked": {"code": "print(open('/data/x').read())"}} {
+		raw, err := s.request("tools/call", map[string]any{"name": tool, "arguments": args})
+		if err != nil || !strings.Contains(string(raw), "after") {
+			t.Errorf("%s: %s %v", tool, raw, err)
+		}
 	}
 }
 
