@@ -19,6 +19,16 @@ func (in *Inside) name(name string) error {
 	return os.NewSyscallError("setdomainname", unix.Setdomainname([]byte("")))
 }
 
+// keyring makes sure that this process has a session keyring without a key. The
+// spawner forked it with one of its own, for all threads of a process to get
+// another is slow.
+func keyring() error {
+	if linux.EmptyKeyring() {
+		return nil
+	}
+	return linux.NoKeyring()
+}
+
 // loopbackUp raises the loopback device of the sandbox's own network.
 func loopbackUp() error {
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

@@ -103,7 +103,7 @@ func (in *Inside) step(s Step) error {
 	case Loopback:
 		return loopbackUp()
 	case Keyring:
-		return linux.NoKeyring()
+		return keyring()
 	case Limits:
 		// Files in memory (memfd) count too, and are bounded by the memory first.
 		return limits(s.Size, max(in.Guest.Disk, 2*in.Guest.Memory))

@@ -78,8 +78,8 @@ func DropBounding() error {
 // DropBoundingHere is DropBounding for the calling thread alone, at the cost of
 // no stop. It is for a process that starts programs from this thread and no
 // other, and has locked it (runtime.LockOSThread): what other threads keep is a
-// bound on programs that they never start, and DropCapabilities takes what it
-// bounds.
+// bound on programs that they never start, and bits for a change of user that
+// they cannot make; DropCapabilities takes what both are about.
 func DropBoundingHere() error {
 	return dropBounding(func(op string, option, arg2, arg3 uintptr) error {
 		if err := unix.Prctl(int(option), arg2, arg3, 0, 0); err != nil {
@@ -111,5 +111,5 @@ func dropBounding(drop func(op string, option, arg2, arg3 uintptr) error) error 
 	if bits == lockedSecurebits {
 		return nil
 	}
-	return prctlAll("lock securebits", unix.PR_SET_SECUREBITS, lockedSecurebits, 0)
+	return drop("lock securebits", unix.PR_SET_SECUREBITS, lockedSecurebits, 0)
 }

@@ -32,8 +32,12 @@ func prctlAll(op string, option, arg2, arg3 uintptr) error {
 }
 
 // NoNewPrivs makes sure that no program which this process starts gains
-// anything by its set-user-ID bit or its file capabilities.
+// anything by its set-user-ID bit or its file capabilities. A process whose
+// parent had it is born with it, and so are its threads.
 func NoNewPrivs() error {
+	if on, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && on == 1 {
+		return nil // no thread here asks for it alone
+	}
 	return prctlAll("set no_new_privs", unix.PR_SET_NO_NEW_PRIVS, 1, 0)
 }
 
@@ -98,6 +102,22 @@ func (l Rlimits) Apply() error {
 		}
 	}
 	return nil
+}
+
+// FreshKeyring gives the calling thread a new, empty session keyring, which what
+// it forks next is born with. On a kernel without keyrings it does nothing.
+func FreshKeyring() error {
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS {
+		return &Error{Op: "make session keyring", Err: err}
+	}
+	return nil
+}
+
+// EmptyKeyring says whether the calling thread has a session keyring that holds
+// no key, or the kernel has no keyrings.
+func EmptyKeyring() bool {
+	n, err := unix.KeyctlBuffer(unix.KEYCTL_READ, unix.KEY_SPEC_SESSION_KEYRING, nil, 0)
+	return err == unix.ENOSYS || err == nil && n == 0
 }
 
 // NoKeyring gives every thread a new, empty session keyring in place of the

@@ -33,10 +33,15 @@ type stock struct {
 // A stamp names one file of the host.
 type stamp struct{ dev, ino uint64 }
 
-// hostStamps names what every sandbox sees of the host now.
+// hostStamps names the files of the host that every sandbox sees, and that a
+// package manager replaces: a blank would go on showing the old ones. Of folders
+// it shows what is in them now.
 func (s *server) hostStamps() []stamp {
 	all := make([]stamp, 0, len(s.facts.System))
 	for _, e := range s.facts.System {
+		if e.Folder || e.Target != "" {
+			continue
+		}
 		var st unix.Stat_t
 		unix.Lstat(e.Path, &st)
 		all = append(all, stamp{st.Dev, st.Ino})
@@ -110,7 +115,6 @@ func (s *server) restock() {
 
 func (s *server) fill() {
 	for {
-		now := s.hostStamps()
 		s.mu.Lock()
 		full := len(s.stock.blanks) >= stockSize || len(s.boxes) > MaxSandboxes/2
 		if full || s.ended || s.starts.Load() > 0 || len(s.plan.Host.Without) > 0 {
@@ -119,7 +123,7 @@ func (s *server) fill() {
 			return
 		}
 		if len(s.stock.blanks) == 0 {
-			s.stock.base, s.stock.host = contain.Base(s.facts, nil), now
+			s.stock.base, s.stock.host = contain.Base(s.facts, nil), s.hostStamps()
 		}
 		base := contain.Setup{Steps: s.stock.base, More: true}
 		s.mu.Unlock()

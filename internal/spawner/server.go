@@ -294,6 +294,9 @@ func (f fork) start() (*os.Process, error) {
 	if f.group == nil {
 		return os.StartProcess("/proc/self/exe", f.argv, f.attr)
 	}
+	if err := linux.FreshKeyring(); err != nil {
+		return nil, err
+	}
 	leave, err := f.group.Enter()
 	if errors.Is(err, cgroup.ErrStuck) {
 		os.Exit(fatal(err))

@@ -16,14 +16,8 @@ import (
 	"github.com/casemate/casemate/sandbox/sandboxtest"
 )
 
-// A sandbox that was made before its guest was known is as strong as any: the
-// whole suite, as an ordinary user too.
+// A sandbox that was made before its guest was known is as strong as any.
 func TestSuiteOfBlanks(t *testing.T) { sandboxtest.Run(t, stocked(t)) }
-
-func TestSuiteOfBlanksAsUser(t *testing.T) {
-	s := stocked(t)
-	testenv.AsUser(t, func(t *testing.T) { sandboxtest.Run(t, s) })
-}
 
 // stocked is subject, whose spawner has blanks when the suite gets it.
 func stocked(t testing.TB) sandboxtest.Subject {
