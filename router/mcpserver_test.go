@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/casemate/casemate/internal/plan"
@@ -188,13 +189,14 @@ func (s *testServer) begin() {
 	case "busy":
 		for range 2 {
 			go func() {
-				for {
+				for n := new(atomic.Int64); ; {
+					n.Add(1)
 				}
 			}()
 		}
 	case "greedy":
-		for range 10 {
-			go s.ask("roots/list", "{}")
+		for i := range 10 {
+			s.print(`{"jsonrpc":"2.0","id":"g%d","method":"roots/list"}`, i)
 		}
 	case "eager":
 		s.print(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"hello"}}`)

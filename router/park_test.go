@@ -230,7 +230,7 @@ func TestAParkedServerWithAnotherTool(t *testing.T) {
 
 func TestAParkedServerIsKilled(t *testing.T) {
 	w := newFreezing(t, Config{}, "good", func(t *casemate.Tool) { t.Pool.Min = 2 })
-	for range 5 {
+	for range 3 {
 		for _, pid := range w.parked(2) {
 			for _, p := range tree(pid) {
 				syscall.Kill(p, syscall.SIGKILL)

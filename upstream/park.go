@@ -60,6 +60,10 @@ func (s *Server) Prepare(ctx context.Context, approved map[string][]byte) error 
 // that one which died while it was parked has had no request; that wraps ErrGone.
 func (s *Server) Adopt(ctx context.Context, o Options) error {
 	s.mu.Lock()
+	if s.spoiled { // since Prepare
+		s.mu.Unlock()
+		return fmt.Errorf("%w: it asked for more than its client can be asked later", ErrGone)
+	}
 	s.o.Clients, s.o.State = o.Clients, o.State
 	held := s.held
 	s.held, s.parked = nil, false
