@@ -272,6 +272,7 @@ type Call struct {
 	Key     string          // the caller's own name of the call: with it, one session runs it once
 	Timeout time.Duration   // narrows the profile's
 	Limits  Limits          // taken from the profile, for this call alone
+	Inputs  []Input         // files that a program finds in /in
 	Settle  bool            // its outcome waits until its sandbox is gone, and says what that used
 	Client  Client          // who is asked back, and told of progress
 	Stdin   io.Reader       // what an exec or shell guest reads while it runs
@@ -304,6 +305,20 @@ type ResultStream interface {
 	// End is called when the object is whole; it says whether that says that the
 	// tool failed, or why it is no result.
 	End() (isError bool, err error)
+}
+
+// An Input is a file that one call has, and its tool reads as /in/NAME: at most
+// 64 MiB in all, names of 1 to 255 bytes without a slash.
+type Input struct {
+	Name string
+	Data []byte
+}
+
+// InputJSON is an Input as a record has it.
+type InputJSON struct {
+	Name   string `json:"name"`
+	Digest Digest `json:"digest"` // of Data
+	Bytes  int    `json:"bytes"`
 }
 
 // A Size is that of a terminal, in characters.
@@ -570,25 +585,26 @@ type Decision struct {
 
 // A Receipt is the record of one call.
 type Receipt struct {
-	Time     time.Time  `json:"time"`
-	Event    string     `json:"event"` // intent, outcome; session (a name was given to one), why (a planner asked)
-	Call     CallID     `json:"call"`
-	Tool     ToolName   `json:"tool"`
-	Digest   Digest     `json:"digest,omitempty"` // of the tool
-	Method   string     `json:"method,omitempty"` // of a call to an MCP server itself
-	Session  SessionID  `json:"session,omitempty"`
-	Name     Digest     `json:"name,omitempty"` // of event session: of the caller and its name for it
-	Key      Digest     `json:"key,omitempty"`  // of the caller's own name of the call
-	Backend  string     `json:"backend,omitempty"`
-	Args     Digest     `json:"args,omitempty"`
-	Limits   *Limits    `json:"limits,omitempty"` // that the caller asked for
-	Decision *Decision  `json:"decision,omitempty"`
-	Label    *Label     `json:"label,omitempty"` // of the result
-	Enforced *Enforced  `json:"enforced,omitempty"`
-	Usage    *UsageJSON `json:"usage,omitempty"`
-	Changes  []Change   `json:"changes,omitempty"`
-	Error    *ErrorJSON `json:"error,omitempty"`
-	Output   Digest     `json:"output,omitempty"` // of the result
+	Time     time.Time   `json:"time"`
+	Event    string      `json:"event"` // intent, outcome; session (a name was given to one), why (a planner asked)
+	Call     CallID      `json:"call"`
+	Tool     ToolName    `json:"tool"`
+	Digest   Digest      `json:"digest,omitempty"` // of the tool
+	Method   string      `json:"method,omitempty"` // of a call to an MCP server itself
+	Session  SessionID   `json:"session,omitempty"`
+	Name     Digest      `json:"name,omitempty"` // of event session: of the caller and its name for it
+	Key      Digest      `json:"key,omitempty"`  // of the caller's own name of the call
+	Backend  string      `json:"backend,omitempty"`
+	Args     Digest      `json:"args,omitempty"`
+	Limits   *Limits     `json:"limits,omitempty"` // that the caller asked for
+	Inputs   []InputJSON `json:"inputs,omitempty"`
+	Decision *Decision   `json:"decision,omitempty"`
+	Label    *Label      `json:"label,omitempty"` // of the result
+	Enforced *Enforced   `json:"enforced,omitempty"`
+	Usage    *UsageJSON  `json:"usage,omitempty"`
+	Changes  []Change    `json:"changes,omitempty"`
+	Error    *ErrorJSON  `json:"error,omitempty"`
+	Output   Digest      `json:"output,omitempty"` // of the result
 }
 
 // A Recorder keeps receipts. Record blocks until the receipt is appended;

@@ -27,6 +27,7 @@ type call struct {
 	pairs   []guest.Pair
 	seat    *seat
 	args    casemate.Digest
+	inputs  []casemate.InputJSON
 	out     *casemate.Outcome
 	passed  hash.Hash // of a result that goes to Stream
 
@@ -103,14 +104,14 @@ func (r *Router) enter(k *call) *casemate.Error {
 			return gone(k.Session)
 		}
 	}
-	if err := r.room(len(k.Arguments)); err != nil {
+	if err := r.room(k.bytes()); err != nil {
 		return err
 	}
 	if r.inflight[k.ID] != nil {
 		return &casemate.Error{Op: "call", Kind: casemate.Invalid, Err: errors.New("a call with this id is running"), Fix: "leave the id out"}
 	}
 	r.inflight[k.ID] = k
-	r.bytes += int64(len(k.Arguments))
+	r.bytes += int64(k.bytes())
 	if k.session != nil {
 		k.session.busy++
 		k.session.used = time.Now()
@@ -145,7 +146,7 @@ func (r *Router) leave(k *call) {
 	r.mu.Lock()
 	r.tally(k)
 	delete(r.inflight, k.ID)
-	r.bytes -= int64(len(k.Arguments))
+	r.bytes -= int64(k.bytes())
 	if k.session != nil {
 		k.session.busy--
 		k.session.used = time.Now()
@@ -171,6 +172,7 @@ func (k *call) do(ctx context.Context) (err error) {
 			return err
 		}
 		sum := sha256.Sum256(k.Arguments)
+		k.inputs = inputDigests(k.Inputs)
 		k.args = casemate.Digest("sha256:" + hex.EncodeToString(sum[:]))
 		k.out.Backend = k.tool.backend.Name()
 	}
@@ -268,6 +270,9 @@ func (t *tool) prepare(c casemate.Call) ([]guest.Pair, error) {
 		return nil, err
 	}
 	if err := t.checkLimits(c); err != nil {
+		return nil, err
+	}
+	if err := t.checkInputs(c); err != nil {
 		return nil, err
 	}
 	if c.Files != nil {

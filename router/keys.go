@@ -64,6 +64,10 @@ func sameness(c casemate.Call) (sum [sha256.Size]byte) {
 	part(string(c.Tool))
 	part(c.Method)
 	part(string(args))
+	for _, in := range inputDigests(c.Inputs) {
+		part(in.Name)
+		part(string(in.Digest))
+	}
 	if !c.Limits.Zero() {
 		part(fmt.Sprintf("%+v", c.Limits))
 	}

@@ -83,7 +83,9 @@ func TestLimits(t *testing.T) {
 		if o := call(casemate.Limits{}); o.Error != nil || o.Enforced.Timeout != nil {
 			t.Errorf("%+v", o)
 		}
-		i := slices.IndexFunc(w.k.of(o.Call), func(r casemate.Receipt) bool { return r.Limits != nil && r.Limits.Memory == 1<<20 && r.Event == "intent" })
+		i := slices.IndexFunc(w.k.of(o.Call), func(r casemate.Receipt) bool {
+			return r.Limits != nil && r.Limits.Memory == 1<<20 && r.Event == "intent"
+		})
 		if i < 0 {
 			t.Error("no record has the limits")
 		}

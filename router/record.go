@@ -164,6 +164,7 @@ func (k *call) receipt(event string, out *casemate.Outcome) (casemate.Receipt, e
 		Time: k.r.cfg.Now(), Event: event, Call: k.ID, Tool: k.Tool, Session: k.Session,
 		Backend: k.out.Backend, Args: k.args, Decision: k.out.Decision, Method: k.Method, Key: keyDigest(k.Call),
 	}
+	rc.Inputs = k.inputs
 	if !k.Limits.Zero() {
 		rc.Limits = &k.Limits
 	}

@@ -118,6 +118,11 @@ func (k *call) limited(ctx context.Context) (context.Context, context.CancelFunc
 // guest returns the guest that serves the call: the one in its seat, or one
 // that is parked or started.
 func (k *call) guest(ctx context.Context) (g *live, warm, fresh bool, err error) {
+	if k.seat == nil && len(k.Inputs) > 0 {
+		g, err = k.given(ctx)
+		k.unstarted = err != nil
+		return g, false, true, err
+	}
 	if k.seat == nil {
 		if g, warm, err = k.r.claim(ctx, k.Session, k.tool, k.kind()); err == nil {
 			g, warm, err = k.narrowed(ctx, g, warm)

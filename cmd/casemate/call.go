@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -16,7 +17,7 @@ import (
 
 func (a *app) callCommand() *cobra.Command {
 	var file, folder string
-	var limits, without []string
+	var limits, without, inputs []string
 	var explain bool
 	c := &cobra.Command{
 		Use:   "call TOOL [NAME=VALUE …]",
@@ -28,7 +29,7 @@ terminal control characters are shown as \xNN. Where the schema of the tool
 says string, VALUE is taken as it stands; elsewhere it is JSON.
 
 --limit and --without take from this call some of what the manifest gives its
-tool. More than that is refused.`,
+tool. More than that is refused. The tool reads FILE of --input as /in/NAME.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeTools,
 		RunE: runs(func(c *cobra.Command, args []string) error {
@@ -36,7 +37,11 @@ tool. More than that is refused.`,
 			if err != nil {
 				return err
 			}
-			out, err := a.callOnce(c.Context(), args[0], args[1:], file, l)
+			in, err := inputsOf(inputs)
+			if err != nil {
+				return err
+			}
+			out, err := a.callOnce(c.Context(), args[0], args[1:], file, l, in)
 			if err != nil {
 				return err
 			}
@@ -45,6 +50,7 @@ tool. More than that is refused.`,
 	}
 	c.Flags().StringVar(&file, "args", "", "take the arguments, a JSON object, from `FILE` (- is standard input)")
 	c.Flags().StringArrayVar(&limits, "limit", nil, "hold the call to less, as in `memory=64MiB`; also disk, output, cpu, processes, timeout")
+	c.Flags().StringArrayVar(&inputs, "input", nil, "give the call a file, as in `NAME=FILE`")
 	c.Flags().StringArrayVar(&without, "without", nil, "leave out the mount at `PLACE` of the sandbox")
 	c.Flags().StringVar(&folder, "out", "", "write images and files of the result into the folder `DIR`")
 	c.Flags().BoolVar(&explain, "explain", false, "say on standard error what was decided, enforced and used")
@@ -53,7 +59,7 @@ tool. More than that is refused.`,
 
 // callOnce starts a spawner and a router for one tool, runs one call and ends
 // them. Ctrl-C cancels the call; a second one kills everything.
-func (a *app) callOnce(ctx context.Context, name string, pairs []string, file string, limits casemate.Limits) (*casemate.Outcome, error) {
+func (a *app) callOnce(ctx context.Context, name string, pairs []string, file string, limits casemate.Limits, inputs []casemate.Input) (*casemate.Outcome, error) {
 	l, err := a.load()
 	if err != nil {
 		return nil, err
@@ -77,7 +83,7 @@ func (a *app) callOnce(ctx context.Context, name string, pairs []string, file st
 	}
 	defer h.kill()
 	var out casemate.Outcome
-	if err := h.ctl.do(ctx, opCall, callBody{t.Name, args, limits}, &out); err != nil {
+	if err := h.ctl.do(ctx, opCall, callBody{t.Name, args, limits, inputs}, &out); err != nil {
 		return nil, err
 	}
 	// The answer is there; the router ends in order, so that nothing is left
@@ -101,6 +107,34 @@ func limitsOf(limits, without []string) (l casemate.Limits, err error) {
 		err = invalid("call", "write it as --limit memory=64MiB --without /docs", "%w", err)
 	}
 	return l, err
+}
+
+// maxInputs bounds what the files of --input hold, in bytes; as the router does.
+const maxInputs = 64 << 20
+
+// inputsOf reads the files of --input.
+func inputsOf(pairs []string) (out []casemate.Input, err error) {
+	left := int64(maxInputs)
+	for _, p := range pairs {
+		name, path, ok := strings.Cut(p, "=")
+		if !ok {
+			return nil, invalid("call", "write it as --input NAME=FILE", "--input: %q names no file", p)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, invalid("call", "name a file that can be read", "--input: %w", err)
+		}
+		b, err := io.ReadAll(io.LimitReader(f, left+1))
+		f.Close()
+		if left -= int64(len(b)); err == nil && left < 0 {
+			err = errors.New("the files have more than 64 MiB")
+		}
+		if err != nil {
+			return nil, invalid("call", "pass less; a tool can read files that it is granted", "--input: %w", err)
+		}
+		out = append(out, casemate.Input{Name: name, Data: b})
+	}
+	return out, nil
 }
 
 // outcomeOf prints what came of a call; the error it returns carries the exit

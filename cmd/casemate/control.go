@@ -55,6 +55,7 @@ type callBody struct {
 	Tool      casemate.ToolName `json:"tool"`
 	Arguments []byte            `json:"arguments"` // as they came; perhaps not JSON
 	Limits    casemate.Limits   `json:"limits,omitzero"`
+	Inputs    []casemate.Input  `json:"inputs,omitempty"`
 }
 
 type execBody struct {
@@ -109,7 +110,7 @@ type reloadBody struct {
 
 // maxMessage bounds a message to a router, in bytes: what a call may pass,
 // in base64, and its frame.
-const maxMessage = 32 << 20
+const maxMessage = 128 << 20
 
 func writeMessage(w io.Writer, m message) error { return writeFrame(w, m) }
 

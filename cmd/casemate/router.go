@@ -355,7 +355,7 @@ func (p *peer) do(ctx context.Context, m message) (any, error) {
 		if err := json.Unmarshal(m.Body, &in); err != nil {
 			return nil, err
 		}
-		c := casemate.Call{Session: p.session, Tool: in.Tool, Arguments: in.Arguments, Limits: in.Limits, Settle: true}
+		c := casemate.Call{Session: p.session, Tool: in.Tool, Arguments: in.Arguments, Limits: in.Limits, Inputs: in.Inputs, Settle: true}
 		if m.Op == opWhy {
 			return s.router.Why(ctx, c), nil
 		}

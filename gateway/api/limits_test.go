@@ -24,3 +24,22 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+// TestInputs: what a call is given reaches its sandbox, or the call says why
+// not; here the backend takes none.
+func TestInputs(t *testing.T) {
+	s := newServer(t, time.Minute)
+	for body, want := range map[string]string{
+		`{"a.txt":"YQ=="}`:        "takes none",
+		`{"a/b":"YQ=="}`:          "inputs: the name",
+		`{"":"YQ=="}`:             "inputs: the name",
+		`{"a":"not base64"}`:      "inputs",
+		`{"a":7}`:                 "inputs",
+		`["YQ=="]`:                "inputs",
+		`{"a":"YQ==","a":"YQ=="}`: "a",
+	} {
+		if code, got := s.post(`{"tool":"run","arguments":{"code":"print x"},"inputs":` + body + `}`); code == 200 || !strings.Contains(got, want) {
+			t.Errorf("%s: %d %s", body, code, got)
+		}
+	}
+}

@@ -152,6 +152,16 @@ func (q *request) readers() map[string]func(json.RawMessage) bool {
 			q.wrong = json.Unmarshal(raw, &q.Limits)
 			return true
 		},
+		"inputs": func(raw json.RawMessage) bool {
+			var in map[string][]byte
+			if raw[0] != '{' || json.Unmarshal(raw, &in) != nil {
+				return false
+			}
+			for _, name := range slices.Sorted(maps.Keys(in)) {
+				q.Inputs = append(q.Inputs, casemate.Input{Name: name, Data: in[name]})
+			}
+			return true
+		},
 		"stream":     boolean(&q.stream),
 		"background": boolean(&q.background),
 		"stdin": func(raw json.RawMessage) bool {

@@ -72,8 +72,13 @@ func TestFrozenCommit(t *testing.T) {
 		tool := &casemate.Tool{Name: "shell", Run: casemate.Run{Shell: &casemate.Shell{}}, Security: casemate.Profile{Scope: scope,
 			Filesystem: []casemate.Mount{{Path: dir, At: "/work", Access: casemate.Write}}}}
 		sb := parkedWith(t, tool, casemate.Grant{})
-		run(sb, "echo "+string(scope)+" > /work/"+string(scope))
-		finished(t, sb)
+		run(sb, "echo "+string(scope)+" > /work/"+string(scope)+"; echo written; [ "+string(scope)+" = session ] || sleep 60")
+		if f, err := guest.Read(sb.Guest(), guest.MaxReply); err != nil || string(f.Body) != "written\n" {
+			t.Fatalf("%q %v", f.Body, err)
+		}
+		if scope == casemate.ScopeSession {
+			finished(t, sb)
+		}
 		must(t, sb.(casemate.Freezer).Freeze(t.Context()))
 		if cs, err := sb.(casemate.Committer).Commit(t.Context(), "c_frozen"+casemate.CallID(scope)); err != nil || len(cs) != 1 {
 			t.Errorf("%+v %v", cs, err)
