@@ -217,7 +217,7 @@ func FuzzMux(f *testing.F) {
 		if clean && bytes.Equal(made, fromSocket) && !bytes.Contains(socket, []byte("D")) {
 			t.Error("the call has no end: " + strconv.Quote(string(fromSocket)))
 		}
-		if clean && (len(out) != len(stdout) || len(errs) != len(stderr)) && bytes.IndexAny(socket, "OE") < 0 {
+		if clean && (len(out) != len(stdout) || len(errs) != len(stderr)) && !bytes.ContainsAny(socket, "OE") {
 			t.Errorf("%d and %d bytes of what was printed came, of %d and %d", len(out), len(errs), len(stdout), len(stderr))
 		}
 	})
