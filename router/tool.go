@@ -46,7 +46,10 @@ func (r *Router) compile(t *casemate.Tool, old *tool) (*tool, error) {
 	if !json.Valid(t.Parameters) { // which has no digest
 		return invalid(errors.New("not JSON"))
 	}
-	n := &tool{Tool: t, digest: t.Digest(), guest: t.Guest(), profile: t.Security.WithDefaults()}
+	n := &tool{Tool: t, digest: t.Digest(), profile: t.Security.WithDefaults()}
+	if n.guest = n.digest; t.Run.MCP != nil {
+		n.guest = t.Guest()
+	}
 	n.writes = slices.ContainsFunc(n.profile.Filesystem, func(m casemate.Mount) bool { return m.Access == casemate.Write })
 	if old != nil && old.digest == n.digest && (old.schema != nil || n.base()) {
 		n.Tool, n.schema = old.Tool, old.schema // one pointer for what is parked, too

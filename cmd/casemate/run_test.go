@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/testenv"
@@ -616,4 +619,50 @@ func FuzzHello(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// A client whose output is a file, which the router is not to hold, is served
+// all the same; and what a client's end was like it is again afterwards.
+func TestEndsOfClients(t *testing.T) {
+	w := newWrapping(t, map[string][]string{"one": nil})
+	for _, kind := range []string{"pipe", "file"} {
+		r, in, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer in.Close()
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		cmd := w.shim("one")
+		var said bytes.Buffer
+		if cmd.Stdin, cmd.Stdout = r, &said; kind == "file" {
+			cmd.Stdout = out
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		in.WriteString(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}` + "\n" +
+			`{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n")
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		b, _ := os.ReadFile(out.Name())
+		if answer := said.String() + string(b); !strings.Contains(answer, `"serverInfo"`) {
+			t.Errorf("%s: the answer is %q", kind, answer)
+		}
+		raw, err := r.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(fd uintptr) {
+			if flags, err := unix.FcntlInt(fd, unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+				t.Errorf("%s: the client's end has the flags %#x, %v", kind, flags, err)
+			}
+		})
+	}
 }

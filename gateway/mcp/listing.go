@@ -25,6 +25,7 @@ const cursorMark = "tools after "
 type listing struct {
 	names        []string          // of the tools, sorted
 	tools        []json.RawMessage // as tools/list has them, in that order
+	first        json.RawMessage   // the first page of them
 	byName       map[string]*casemate.Tool
 	servers      []*upstream
 	caps         *sdk.ServerCapabilities
@@ -76,6 +77,7 @@ func list(r gateway.Router, offer func(*casemate.Tool) error) *listing {
 		}
 	}
 	l.instructions = strings.Join(said, "\n\n")
+	l.first = l.from(0)
 	return l
 }
 
@@ -175,6 +177,9 @@ func (l *listing) with(method string) (out []*upstream) {
 
 // page is the page of tools/list that a cursor names.
 func (l *listing) page(cursor string) (json.RawMessage, error) {
+	if cursor == "" && l.first != nil {
+		return l.first, nil
+	}
 	begin := 0
 	if cursor != "" {
 		b, err := base64.RawURLEncoding.DecodeString(cursor)
@@ -186,6 +191,11 @@ func (l *listing) page(cursor string) (json.RawMessage, error) {
 			begin++
 		}
 	}
+	return l.from(begin), nil
+}
+
+// from is the page of tools/list that begins with one of the tools.
+func (l *listing) from(begin int) json.RawMessage {
 	tools := l.tools[begin:]
 	next := ""
 	if len(tools) > toolsPage {
@@ -196,7 +206,7 @@ func (l *listing) page(cursor string) (json.RawMessage, error) {
 	if next != "" {
 		ms = append(ms, member{"nextCursor", encode(next)})
 	}
-	return compose(ms), nil
+	return compose(ms)
 }
 
 // array writes an array.
