@@ -71,8 +71,7 @@ bench: build ## what a call costs, beside the other sandboxes of this machine
 
 .PHONY: performance
 performance: build ## measure, and write docs/performance.md and its drawing
-	bin/casemate bench --markdown --svg docs/performance.svg.new > docs/performance.md.new
-	mv docs/performance.svg.new docs/performance.svg
+	bin/casemate bench --markdown --svg docs/performance.svg > docs/performance.md.new
 	mv docs/performance.md.new docs/performance.md
 
 .PHONY: bench-go

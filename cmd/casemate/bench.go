@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -87,6 +88,7 @@ func (a *app) bench(ctx context.Context, o benchOptions) (err error) {
 	b.report.Took = time.Since(b.began).Seconds()
 	b.report.Judge()
 	if o.svg != "" {
+		b.report.Drawing = filepath.Base(o.svg)
 		if err := os.WriteFile(o.svg, []byte(b.report.SVG()), 0o644); err != nil {
 			return &casemate.Error{Op: "bench", Kind: casemate.Internal, Err: err, Fix: "name a file that you may write"}
 		}
@@ -145,7 +147,7 @@ func (b *benchRun) measure(ctx context.Context) (err error) {
 		if !b.wants(part.name) || ctx.Err() != nil {
 			continue
 		}
-		if b.quick && time.Since(b.began) > 50*time.Second {
+		if b.quick && time.Since(b.began) > 40*time.Second {
 			r.Failed = append(r.Failed, bench.Failure{Subject: part.name, Why: "left out: the machine is so slow that a minute has no room for it; leave --quick out"})
 			continue
 		}
@@ -215,7 +217,7 @@ func (b *benchRun) subjects(ctx context.Context) []bench.Subject {
 func (b *benchRun) latencies(ctx context.Context, subjects []bench.Subject) error {
 	s := bench.Schedule{Rounds: 400, Least: 10, Warm: 5, Budget: 3 * time.Minute}
 	if b.quick {
-		s = bench.Schedule{Rounds: 100, Least: 5, Warm: 3, Budget: 15 * time.Second}
+		s = bench.Schedule{Rounds: 100, Least: 5, Warm: 3, Budget: 14 * time.Second}
 	}
 	began := time.Now()
 	s.Say = func(done, of int) {
@@ -233,7 +235,7 @@ func (b *benchRun) latencies(ctx context.Context, subjects []bench.Subject) erro
 // known says whether anything begins with x.
 func (o benchOptions) known(x string) bool {
 	names := []string{"posix_spawn", "memory", "throughput", "growth", "system calls", "router", "process/cold", "process/pooled", "process/forked", "process/kill",
-		"mcp/direct", "mcp/stdio", "mcp/http", "sandlock/forked", "sandlock/mcp", bench.FloorAll, bench.FloorShared, bench.FloorFork}
+		"mcp/direct", "mcp/stdio", "mcp/http", "sandlock/forked", "sandlock/mcp", bench.FloorAll, bench.FloorShared, bench.FloorSwitch, bench.FloorFork, bench.FloorWarm}
 	for _, p := range (&benchPeers{}).peers() {
 		names = append(names, p.name)
 	}

@@ -26,7 +26,14 @@ while os.read(0, 1):
     os.write(1, b'x')
 `
 
-// sandlockFork is that with sandlock's library, whose fork starts a sandbox of
+// pythonWarm runs the payload in a warm Python, without a process for it.
+const pythonWarm = `import os
+while os.read(0, 1):
+    exec(compile("` + pythonCode + `", "code", "exec"), {"print": lambda x: os.write(2, b'%d\n' % x)})
+    os.write(1, b'x')
+`
+
+// sandlockFork is a fork by sandlock's library, whose fork starts a sandbox of
 // Landlock and seccomp, forks the interpreter in it, and returns at the end.
 const sandlockFork = `import os, sys
 from sandlock import Sandbox
@@ -107,10 +114,12 @@ func (b *benchPeers) floors() (out []bench.Subject, failed []bench.Failure) {
 	} else {
 		step(bench.FloorAll, "nothing", "clone with every namespace, tmpfs, proc, exit: the kernel alone", program, "1")
 		step(bench.FloorShared, "nothing", "the same without a network namespace", program, "0")
+		step(bench.FloorSwitch, "nothing", "a byte to a process that waits, and one back", program, "2")
 	}
 	if b.python == "" {
 		return out, failed
 	}
+	step(bench.FloorWarm, payloadPython, "in a Python that waits, with no process for the call", b.python, "-I", "-S", "-c", pythonWarm)
 	step(bench.FloorFork, payloadPython, "os.fork of a warm Python, no sandbox", b.python, "-I", "-S", "-c", pythonFork)
 	if python := b.withSandlock(); python != "" {
 		argv := append([]string{python, "-c", sandlockFork}, b.read...)

@@ -15,7 +15,7 @@ func (b *benchRun) growth(ctx context.Context) (out []bench.Growth, failed []ben
 	tools, sessions := []int{1, 10, 100, 1000}, []int{1, 10, 100, 500}
 	each, calls := 100*time.Millisecond, 300
 	if b.quick {
-		each, calls = 40*time.Millisecond, 60
+		each, calls = 40*time.Millisecond, 50
 	}
 	one := func(what string, sizes []int, open func(size int) (*bench.Paced, *benchClient, error)) {
 		var paced []bench.Paced

@@ -37,7 +37,7 @@ func (o *benchOurs) memory(ctx context.Context, guests int) (out []bench.Memory,
 		{toolPythonCold, "python, fork: false", "an interpreter each"},
 		{toolNode, "node", ""},
 	} {
-		before := below()
+		before := below(os.Getpid())
 		var all []casemate.Sandbox
 		at := func(n int) (total int64, unread int, err error) {
 			for len(all) < n {
@@ -47,7 +47,15 @@ func (o *benchOurs) memory(ctx context.Context, guests int) (out []bench.Memory,
 				}
 				all = append(all, sb)
 			}
-			total, unread = private(slices.DeleteFunc(below(), func(pid int) bool { return slices.Contains(before, pid) }))
+			// A guest may be of a process that waited for it.
+			old := slices.Clone(before)
+			for _, sb := range all {
+				if p, ok := sb.(interface{ Pid() int }); ok {
+					own := append(below(p.Pid()), p.Pid())
+					old = slices.DeleteFunc(old, func(pid int) bool { return slices.Contains(own, pid) })
+				}
+			}
+			total, unread = private(slices.DeleteFunc(below(os.Getpid()), func(pid int) bool { return slices.Contains(old, pid) }))
 			return total, unread, nil
 		}
 		var held [3]int64
@@ -70,9 +78,9 @@ func (o *benchOurs) memory(ctx context.Context, guests int) (out []bench.Memory,
 	return out, failed
 }
 
-// below are the processes that this one started, and those that they did.
-func below() []int {
-	out := []int{os.Getpid()}
+// below are the processes that one started, and those that they did.
+func below(pid int) []int {
+	out := []int{pid}
 	children := map[int][]int{}
 	all, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, f := range all {

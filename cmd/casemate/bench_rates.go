@@ -89,7 +89,7 @@ func (b *benchRun) rates(ctx context.Context) ([]bench.Rate, []bench.Failure) {
 	crowds = b.chosenCrowds(crowds)
 	n, length := 7, time.Second
 	if b.quick {
-		n, length = 2, 250*time.Millisecond
+		n, length = 2, 200*time.Millisecond
 	}
 	return bench.Rates(ctx, crowds, n, length)
 }

@@ -48,6 +48,10 @@ type Schedule struct {
 	Say    func(done, of int)
 }
 
+// again is after how many rounds the turns are allotted anew: what a subject
+// costs is known better then.
+const again = 10
+
 // Run measures subjects in turns. A subject whose run fails once is given up.
 // It returns when all have had their turns, or ctx is done.
 func Run(ctx context.Context, subjects []Subject, s Schedule) []Result {
@@ -71,10 +75,30 @@ func Run(ctx context.Context, subjects []Subject, s Schedule) []Result {
 			costs[i] = 0
 		}
 	}
-	turns := allot(costs, s.Rounds, s.Least, s.Budget)
 	r := rand.New(rand.NewPCG(1, 2))
 	began := time.Now()
+	spent := make([]time.Duration, len(subjects))
+	credit := make([]float64, len(subjects)) // of turns
+	for i := range credit {
+		credit[i] = 1 // all have the first
+	}
+	var each []float64 // turns that each gets in a round
 	for round := range s.Rounds {
+		if round%again == 0 {
+			for i, o := range out {
+				switch {
+				case o.Err != nil:
+					costs[i] = 0
+				case len(o.Took) > 0:
+					costs[i] = spent[i] / time.Duration(len(o.Took))
+				}
+			}
+			left := s.Rounds - round
+			each = each[:0]
+			for _, n := range allot(costs, left, s.Least*left/s.Rounds, s.Budget-time.Since(began)) {
+				each = append(each, float64(n)/float64(left))
+			}
+		}
 		if time.Since(began) > s.Budget*5/4 {
 			break // the machine is slower than it was: all have had their share of turns
 		}
@@ -83,10 +107,13 @@ func Run(ctx context.Context, subjects []Subject, s Schedule) []Result {
 		}
 		for _, i := range r.Perm(len(subjects)) {
 			o := &out[i]
-			if o.Err != nil || (round+1)*turns[i]/s.Rounds == round*turns[i]/s.Rounds {
+			if credit[i] += each[i]; o.Err != nil || credit[i] < 1 {
 				continue
 			}
+			credit[i]--
+			begun := time.Now()
 			took, err := o.Run(ctx)
+			spent[i] += time.Since(begun)
 			if ctx.Err() != nil {
 				return out
 			}

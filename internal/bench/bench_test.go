@@ -43,6 +43,26 @@ func TestRunTakesTurns(t *testing.T) {
 	}
 }
 
+// What costs much has fewer turns, spread over the run, and never none.
+func TestRunSpreadsWhatIsSlow(t *testing.T) {
+	var when []int
+	round := 0
+	quick := Subject{Name: "quick", Run: func(context.Context) (time.Duration, error) { round++; return 1, nil }}
+	slow := Subject{Name: "slow", Run: func(context.Context) (time.Duration, error) {
+		time.Sleep(2 * time.Millisecond)
+		when = append(when, round)
+		return 1, nil
+	}}
+	out := Run(context.Background(), []Subject{quick, slow}, Schedule{Rounds: 200, Least: 4, Warm: 1, Budget: 40 * time.Millisecond})
+	when = when[1:]
+	if n := len(out[1].Took); n < 2 || n > 60 || len(out[0].Took) < 2*n {
+		t.Fatalf("%d turns of the quick and %d of the slow", len(out[0].Took), n)
+	}
+	if when[0] > 2 {
+		t.Errorf("its first turn is in round %d", when[0])
+	}
+}
+
 func TestRunGivesUpWhatFails(t *testing.T) {
 	n := 0
 	late := Subject{Name: "late", Run: func(context.Context) (time.Duration, error) {

@@ -6,11 +6,13 @@ import _ "embed"
 const (
 	FloorAll    = "floor/namespaces"
 	FloorShared = "floor/namespaces, shared network"
+	FloorSwitch = "floor/switch"
 	FloorFork   = "floor/fork"
+	FloorWarm   = "floor/warm"
 )
 
 //go:embed floor/floor.c
 var floorSource string
 
-// FloorSource is the program of the first two, in C.
+// FloorSource is the program of the first three, in C.
 func FloorSource() string { return floorSource }

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files")
 func sample() *Report {
 	r := &Report{
 		Machine: Machine{CPU: "Example CPU", Cores: 2, Arch: "amd64", Memory: 8 << 30, Kernel: "6.12.0", Load: "0.10", Python: "Python 3.13.1"},
-		Quick:   true, Took: 42, Floor: "int main(void) { return 0; }\n",
+		Quick:   true, Took: 42, Floor: "int main(void) { return 0; }\n", Drawing: "drawing.svg",
 		Absent: []string{"crun", "nono"},
 	}
 	var all []Result
@@ -114,6 +114,17 @@ func TestJudge(t *testing.T) {
 	for _, x := range r.Targets {
 		if x.Held != nil && *x.Held && x.What != "growth" {
 			t.Errorf("held though everything is slow: %+v", x)
+		}
+	}
+	for name, slow := range map[string]func(*Row){"p50": func(x *Row) { x.P50 *= 10 }, "p99": func(x *Row) { x.P99 *= 100 }} {
+		r := sample()
+		slow(r.Row("process/pooled", "first byte"))
+		slow(r.Row("router", "call"))
+		r.Judge()
+		for _, x := range r.Targets {
+			if x.Held != nil && *x.Held && (strings.Contains(x.What, "first byte") || strings.Contains(x.What, "router")) {
+				t.Errorf("held though its %s is slow: %+v", name, x)
+			}
 		}
 	}
 }

@@ -21,6 +21,7 @@ type Report struct {
 	Growth  []Growth  `json:"growth"`
 	Calls   []Calls   `json:"system_calls"`
 	Floor   string    `json:"-"` // the program that shows the kernel's own floor
+	Drawing string    `json:"-"` // the name of the drawing's file, beside the page; "": none
 	Targets []Target  `json:"targets"`
 }
 

@@ -123,7 +123,7 @@ func (r *Report) Judge() {
 	add("claim of a parked guest to its first byte", "p50 ≤ 1/15 of bwrap, p99 ≤ p50 of bwrap", func(j *judge) (string, bool) {
 		x, base := j.row("process/pooled", "first byte"), j.row(Base, isTrue)
 		return fmt.Sprintf("p50 %s, p99 %s", of(x.P50, base.P50), of(x.P99, base.P50)), x.P50*15 <= base.P50 && x.P99 <= base.P50
-	})
+	}, FloorSwitch, "nothing")
 	add("a static program in a parked sandbox, to exit", "p50 ≤ 1/2 of bwrap", func(j *judge) (string, bool) {
 		x, base := j.row("process/pooled", "static true"), j.row(Base, isTrue)
 		return of(x.P50, base.P50), x.P50*2 <= base.P50
