@@ -114,7 +114,7 @@ func (w *waiting) Close() error {
 // parkServer shakes hands with the server in sb, compares what it lists with
 // what was approved, and freezes it. Where it cannot be frozen it is not parked.
 func (r *Router) parkServer(ctx context.Context, t *tool, sb casemate.Sandbox, o upstream.Options) (_ casemate.Sandbox, err error) {
-	w := &waiting{Sandbox: sb, in: bufio.NewReaderSize(sb.Guest(), 32<<10)}
+	w := &waiting{Sandbox: sb, in: bufio.NewReaderSize(sb.Guest(), 4<<10)}
 	fail := func(err error) (casemate.Sandbox, error) {
 		if w.server != nil {
 			w.Close()

@@ -33,7 +33,7 @@ func (r *Router) own(t *tool, key casemate.Digest, sb casemate.Sandbox) *live {
 	if w, ok := sb.(*waiting); ok {
 		g.sb, g.in, g.server, g.frozen = w.Sandbox, w.in, w.server, w.frozen
 	} else {
-		g.in = bufio.NewReaderSize(g.pipe, 32<<10)
+		g.in = bufio.NewReaderSize(g.pipe, 4<<10)
 	}
 	r.mu.Lock()
 	r.live[g] = struct{}{}
