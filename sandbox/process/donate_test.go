@@ -28,7 +28,11 @@ func TestDonateAsUser(t *testing.T) {
 }
 
 func donate(t *testing.T) {
-	const probe = `cat /in/a.txt; md5sum < /in/big | head -c 32; (echo x >/in/a.txt; echo x >/in/new; rm /in/a.txt; chmod 777 /in/a.txt; mv /in/a.txt /in/b; touch -d 2000-01-01 /in/a.txt; ln /in/a.txt /tmp/l; /in/script) 2>/dev/null && echo done; ls /in | tr '\n' ' '; cat /in/a.txt`
+	const probe = `cat /in/a.txt; md5sum < /in/big | head -c 32
+for c in 'echo x >/in/a.txt' 'echo x >/in/new' 'rm /in/a.txt' 'chmod 777 /in/a.txt' 'chmod 777 /in' 'mv /in/a.txt /in/b' 'touch -d 2000-01-01 /in/a.txt' 'ln /in/a.txt /tmp/l' 'truncate -s 1 /in/a.txt' '/in/script'; do
+(eval "$c") >/dev/null 2>&1 && echo "did $c"
+done
+ls /in | tr '\n' ' '; cat /in/a.txt`
 	big := strings.Repeat("0123456789abcdef", 1<<20) // 16 MiB
 	for name, tool := range map[string]*casemate.Tool{
 		"shell":   {Name: "shell", Run: casemate.Run{Shell: &casemate.Shell{}}},
