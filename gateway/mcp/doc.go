@@ -56,15 +56,21 @@
 //
 // # Long results
 //
-// On standard output a tool's result of more than 1 MiB is sent while the server
-// writes it, before 2026-07-28 and outside of batches; over HTTP, and in batches,
-// it is held whole. Its _meta, isError and resultType come last. What goes wrong
+// The result of more than 1 MiB of a server's tool is sent while the server
+// writes it, on standard output and over HTTP. In a batch it is held whole,
+// because the answers to a batch are one array, in order; and so is what a tool
+// of another kind prints, for it is cut, mended and put behind a heading when it
+// is whole: the HTTP API streams that. A result that comes while its client is
+// asked something (input_required) fails: that request has its answer.
+// Its _meta, isError and resultType come last. What goes wrong
 // in the middle (the server dies, or what it writes turns out to be no JSON, the
 // output limit, the time, a record that cannot be kept) cannot take back what was
 // sent: what is open is closed, so that the client has one whole message, whose
 // content ends with why, or whose _meta says so (casemate/notes) where content
-// stands in the middle, and which says isError. Other messages to that client
-// wait until then.
+// stands in the middle, and which says isError. Other messages to that client,
+// over HTTP in that answer, wait until then; over HTTP those are then lost, and an
+// answer whose MCP session ends in the middle is cut off, as no client can take
+// for its end. A client over HTTP that takes nothing for 30 s has hung up.
 //
 // # Errors
 //

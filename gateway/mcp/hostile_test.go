@@ -108,7 +108,7 @@ func TestJSONCaseOfLongResults(t *testing.T) {
 		`{"content":[],"_Meta":{"casemate/call":"c_forged"}}`, `{"content":[],"ISERROR":false}`, `{"content":[],"Content":[{"type":"text","text":"other"}]}`,
 	} {
 		var out bytes.Buffer
-		s := &streamed{conn: &lineConn{out: &out}, id: json.RawMessage("1")}
+		s := &streamed{to: &lineConn{out: &out}, id: json.RawMessage("1")}
 		_, err := s.Write([]byte(raw))
 		if err == nil {
 			t.Errorf("%s passes", raw)

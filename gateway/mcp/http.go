@@ -111,13 +111,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
 	from := &origin{ctx: r.Context(), caller: gateway.CallerOf(r.Context()), named: r.Header.Get(gateway.SessionHeader)}
+	events := newEventStream(w, r)
 	if !batch {
-		from.msg = msgs[0]
+		if from.msg = msgs[0]; from.msg.method == "tools/call" {
+			from.answer = &streamed{to: events, id: from.msg.id}
+		}
 	}
 	header := h.origins.begin(from)
 	defer h.origins.end(header)
 	r.Header.Set(exchangeHeader, header)
-	h.mode(version >= stateless || msgs[0].version >= stateless).ServeHTTP(w, r)
+	h.mode(version >= stateless || msgs[0].version >= stateless).ServeHTTP(events, r)
+	if events.end() {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // mode picks the SDK's way of serving: from 2026-07-28 on there are no MCP

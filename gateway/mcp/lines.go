@@ -225,7 +225,7 @@ func (c *lineConn) trace(req *jsonrpc.Request, m *message) {
 	defer c.mu.Unlock()
 	at := c.inFlight[req.ID]
 	if at.batch == nil {
-		from.answer = &streamed{conn: c, id: m.id}
+		from.answer = &streamed{to: c, id: m.id}
 	}
 	at.origin, at.stream = c.origins.begin(&from), from.answer
 	req.Extra = &sdk.RequestExtra{Header: http.Header{exchangeHeader: {at.origin}}}

@@ -44,11 +44,13 @@ type running struct {
 	timer *time.Timer // set while it is parked
 	out   *outbox
 
-	mu    sync.Mutex
-	to    route // of the request that waits
-	token json.RawMessage
-	here  bool // some request waits
-	told  func()
+	mu     sync.Mutex
+	to     route // of the request that waits
+	token  json.RawMessage
+	here   bool // some request waits
+	told   func()
+	answer *streamed // to it; nil where it is to be asked
+	began  bool      // that did
 }
 
 // A question is one request of a server to the client.
@@ -71,6 +73,10 @@ func (s *server) run(ctx context.Context, req sdk.Request, from *origin, version
 	}
 	p.logLevel, _ = metaOf(req)["io.modelcontextprotocol/logLevel"].(string)
 	c.Client = p
+	r.attach(from)
+	if from.answer != nil && c.Method == "" {
+		c.Stream = r
+	}
 	go func() {
 		defer release()
 		o := s.router.Call(ctx, c)
@@ -122,19 +128,25 @@ func (s *server) wait(ctx context.Context, req sdk.Request, r *running, to route
 		r.here = false
 		r.mu.Unlock()
 	}()
-	if len(r.open) > 0 { // not everything was answered
-		return s.park(r)
-	}
-	select {
-	case o := <-r.done:
-		r.out.flush(ctx)
-		r.cancel()
-		return o, nil, nil
-	case <-ctx.Done():
-		r.cancel()
-		return <-r.done, nil, nil
-	case q := <-r.asks:
-		r.note(q)
+	for asked := len(r.open) > 0; !asked; { // else not everything was answered
+		select {
+		case o := <-r.done:
+			r.finish(o)
+			r.out.flush(ctx)
+			r.cancel()
+			return o, nil, nil
+		case <-ctx.Done():
+			r.cancel()
+			o := <-r.done
+			r.finish(o)
+			return o, nil, nil
+		case q := <-r.asks:
+			if asked = r.detach(); asked {
+				r.note(q)
+			} else {
+				close(q.answer) // its answer is under way
+			}
+		}
 	}
 	more := time.NewTimer(gather)
 	defer more.Stop()
@@ -227,6 +239,15 @@ func (s *server) resume(from *origin, state string, c casemate.Call, answers jso
 	ms, err := members(answers)
 	if err != nil {
 		ms = nil
+	}
+	given := 0
+	for _, m := range ms {
+		if r.open[m.key] != nil {
+			given++
+		}
+	}
+	if given == len(r.open) {
+		r.attach(from) // before the server may answer
 	}
 	for _, m := range ms {
 		if q := r.open[m.key]; q != nil {

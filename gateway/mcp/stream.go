@@ -17,14 +17,15 @@ import (
 // and whether it is an error.
 const maxHeld = 256 << 10
 
-// A streamed is the answer to one request of a line connection that is too long
-// to be held: it is sent while the server writes it. What was sent is always
-// one message in the end, and JSON: where the server, its result or its time
-// ends in the middle, what is open is closed, and the result says isError and
-// why. Until then nothing else is sent to that client.
+// A streamed is the answer to one request that is too long to be held: it is
+// sent while the server writes it. What was sent is always one message in the
+// end, and JSON: where the server, its result or its time ends in the middle,
+// what is open is closed, and the result says isError and why. Until then
+// nothing else is sent by that outlet.
 type streamed struct {
-	conn *lineConn
-	id   json.RawMessage
+	to     outlet
+	id     json.RawMessage
+	modern bool // the client wants a resultType
 
 	began   atomic.Bool
 	out     *bufio.Writer
@@ -59,12 +60,12 @@ func badResult(why string) error {
 // Write passes on a part of the result.
 func (s *streamed) Write(b []byte) (int, error) {
 	if !s.begun() {
-		s.conn.outMu.Lock() // until finish
+		s.out = bufio.NewWriterSize(s.to.hold(), 4<<10) // until finish
 		s.began.Store(true)
 		s.held = map[string][]byte{}
 		s.m.Key, s.m.Value = s.begin, s.value
-		s.out = bufio.NewWriterSize(s.conn.out, 4<<10)
-		s.print(`{"jsonrpc":"2.0","id":`, string(s.id), `,"result":{`)
+		head, _ := s.to.frame()
+		s.print(head, `{"jsonrpc":"2.0","id":`, string(s.id), `,"result":{`)
 	}
 	if s.failed == nil {
 		s.failed = s.m.Feed(b)
@@ -129,8 +130,14 @@ func (s *streamed) value(b []byte, end bool) error {
 			s.last = t[len(t)-1]
 		}
 	}
-	_, err := s.out.Write(b)
-	return err
+	for { // the server's lines end with \n, which it holds none of; a client's may end with \r too
+		line, more, found := bytes.Cut(b, []byte("\r"))
+		if _, err := s.out.Write(line); err != nil || !found {
+			return err
+		}
+		s.print(" ")
+		b = more
+	}
 }
 
 // End says whether the result, which is whole, says that the tool failed.
@@ -144,7 +151,7 @@ func (s *streamed) End() (bool, error) {
 
 // finish ends the answer as the call ended, and lets others send.
 func (s *streamed) finish(o *casemate.Outcome) {
-	defer s.conn.outMu.Unlock()
+	defer s.to.free()
 	var notes []json.RawMessage
 	if o.Result != nil {
 		for _, c := range o.Result.Content {
@@ -166,11 +173,14 @@ func (s *streamed) finish(o *casemate.Outcome) {
 	}
 	if kind := s.held["resultType"]; kind != nil && o.Error == nil {
 		s.member("resultType", kind)
+	} else if s.modern {
+		s.member("resultType", json.RawMessage(`"complete"`))
 	}
 	if len(meta) > 0 {
 		s.member("_meta", compose(meta))
 	}
-	s.print("}}\n")
+	_, tail := s.to.frame()
+	s.print("}}", tail)
 	s.out.Flush() // an error shows at the next Write of the SDK
 }
 

@@ -46,39 +46,90 @@ func serveLong(id, params json.RawMessage) bool {
 
 const firstHead = `{"jsonrpc":"2.0","id":ID,"result":`
 
-// A long result is one message, and JSON, whatever becomes of it.
-func TestLongResults(t *testing.T) {
-	type result struct {
-		Content []struct{ Type, Text string }
-		IsError *bool
-		Meta    map[string]any `json:"_meta"`
-		Extra   any
-	}
+// A longClient asks for a long result, and returns the message that answers.
+type longClient func(t *testing.T, l long) (id string, message []byte)
+
+func (l long) call(id, meta string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%q,"method":"tools/call","params":{"name":"odd","arguments":{"long":%s},"_meta":{%s}}}`, id, encode(l), meta)
+}
+
+// stdioLong is one on standard input and output.
+func stdioLong(t *testing.T, version string) longClient {
 	r, _ := gatewaytest.NewServers(t, odd(t))
 	inR, in := io.Pipe()
 	out, outW := io.Pipe()
 	done := make(chan error, 1)
 	go func() { done <- ServeStdio(t.Context(), inR, outW, gateway.ServerView(r, "odd"), Options{}) }()
-	defer func() { in.Close(); <-done }()
+	t.Cleanup(func() { in.Close(); <-done })
 	lines := bufio.NewReader(out)
-	n := 0
-	ask := func(l long) (id string, text []byte) {
+	n, more := 0, ""
+	if version == stateless {
+		more = "," + inMeta()
+	} else {
+		io.WriteString(in, initialize(version)+"\n")
+		lines.ReadBytes('\n')
+		io.WriteString(in, `{"jsonrpc":"2.0","method":"notifications/initialized"}`+"\n")
+	}
+	return func(t *testing.T, l long) (string, []byte) {
 		n++
-		b, err := json.Marshal(l)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(in, `{"jsonrpc":"2.0","id":"call %d","method":"tools/call","params":{"name":"odd","arguments":{"long":%s},"_meta":{"progressToken":%d}}}`+"\n", n, b, n)
+		id := fmt.Sprintf("call %d", n)
+		io.WriteString(in, l.call(id, fmt.Sprintf(`"progressToken":%d%s`, n, more))+"\n")
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
 			t.Fatal(err)
 		}
-		return fmt.Sprintf(`"call %d"`, n), line
+		return `"` + id + `"`, line
 	}
-	io.WriteString(in, initialize("2025-11-25")+"\n")
-	lines.ReadBytes('\n')
-	io.WriteString(in, `{"jsonrpc":"2.0","method":"notifications/initialized"}`+"\n")
+}
 
+// inMeta is what a request without a handshake says in _meta.
+func inMeta() string {
+	return strings.TrimSuffix(strings.TrimPrefix(meta(stateless), `"_meta":{`), "}")
+}
+
+// httpLong is one over HTTP.
+func httpLong(t *testing.T, version string) longClient {
+	r, _ := gatewaytest.NewServers(t, odd(t))
+	d := serveDoor(t, r, gateway.ServerView(r, "odd"), gateway.Config{Token: token}, Options{})
+	hs, more := modern("tools/call", "odd"), ","+inMeta()
+	if version != stateless {
+		hs, more = d.begin(version), ""
+	}
+	n := 0
+	return func(t *testing.T, l long) (string, []byte) {
+		n++
+		id := fmt.Sprintf("call %d", n)
+		a := d.post(l.call(id, fmt.Sprintf(`"progressToken":%d%s`, n, more)), hs...)
+		// A reader of events takes \r for the end of a line, as \n.
+		lines := strings.FieldsFunc(a.body, func(r rune) bool { return r == '\r' || r == '\n' })
+		data, ok := "", false
+		if len(lines) == 2 && strings.HasSuffix(a.body, "\n\n") {
+			data, ok = strings.CutPrefix(lines[1], "data: ")
+		}
+		if a.status != 200 || !ok {
+			t.Fatalf("%d: %d lines: %.300q … %q", a.status, len(lines), a.body, a.body[max(0, len(a.body)-300):])
+		}
+		return `"` + id + `"`, []byte(data)
+	}
+}
+
+func TestLongResults(t *testing.T) {
+	for name, c := range map[string]func(*testing.T, string) longClient{"stdio": stdioLong, "http": httpLong} {
+		for _, version := range []string{"2025-11-25", stateless} {
+			t.Run(name+"/"+version, func(t *testing.T) { longResults(t, c(t, version), version) })
+		}
+	}
+}
+
+// longResults: a long result is one message, and JSON, whatever becomes of it.
+func longResults(t *testing.T, ask longClient, version string) {
+	type result struct {
+		Content []struct{ Type, Text string }
+		IsError *bool
+		Meta    map[string]any `json:"_meta"`
+		Extra   any
+		Kind    string `json:"resultType"`
+	}
 	for name, c := range map[string]struct {
 		long
 		text   int    // bytes of the first part
@@ -87,6 +138,7 @@ func TestLongResults(t *testing.T) {
 		extra  string
 	}{
 		"whole":              {long: long{Before: firstHead + `{"content":[{"type":"text","text":"`, MiB: 5, After: `"}],"isError":false,"extra":[1.50]}}`}, text: 5 << 20, extra: "[1.50]"},
+		"lines of CR":        {long: long{Before: firstHead + "{\"extra\":[\r1,\r\r2],\r\"content\":[\r\r{\"type\":\"text\",\"text\":\"", MiB: 2, After: "\"}\r]\r}}"}, text: 2 << 20},
 		"id last":            {long: long{Before: `{"result":{"extra":{"a":null},"_meta":{"casemate/call":"forged","of":"theirs"},"content":[{"type":"text","text":"`, MiB: 5, After: `"} ] },"jsonrpc":"2.0","id":ID}`}, text: 5 << 20, extra: `{"a":null}`},
 		"failed itself":      {long: long{Before: firstHead + `{"isError":true,"content":[{"type":"text","text":"`, MiB: 5, After: `"}]}}`}, text: 5 << 20, failed: true},
 		"malformed":          {long: long{Before: firstHead + `{"content":[{"type":"text","text":"`, MiB: 5, After: `BAD"}]}}`}, last: "turned out to be none", failed: true},
@@ -104,7 +156,7 @@ func TestLongResults(t *testing.T) {
 			failed: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			id, line := ask(c.long)
+			id, line := ask(t, c.long)
 			var m struct {
 				Version string `json:"jsonrpc"`
 				ID      json.RawMessage
@@ -124,6 +176,9 @@ func TestLongResults(t *testing.T) {
 			if c.text > 0 && (len(got.Content) == 0 || len(got.Content[0].Text) != c.text) {
 				t.Errorf("%d parts", len(got.Content))
 			}
+			if version == stateless && got.Kind != "complete" {
+				t.Errorf("resultType is %q", got.Kind)
+			}
 			if k := len(got.Content); c.last != "" && (k == 0 || !strings.Contains(got.Content[k-1].Text, c.last)) {
 				t.Errorf("it does not say %q: %.300q", c.last, line[max(0, len(line)-300):])
 			}
@@ -138,8 +193,8 @@ func TestLongResults(t *testing.T) {
 			}
 		})
 	}
-	ask(long{Before: firstHead + `{}}`}) // it may tell that the server was started afresh
-	if _, line := ask(long{Before: firstHead + `{"content":[]}}`}); !strings.Contains(string(line), `"content":[]`) {
+	ask(t, long{Before: firstHead + `{}}`}) // it may tell that the server was started afresh
+	if _, line := ask(t, long{Before: firstHead + `{"content":[]}}`}); !strings.Contains(string(line), `"content":[]`) {
 		t.Errorf("a short one: %s", line)
 	}
 }
