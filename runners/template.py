@@ -36,6 +36,7 @@ REPLY = struct.Struct("<4q")
 CALL = struct.Struct("<8q")
 ANY = -1 << 62  # of a call of which every result will do
 CLONE_NEWPID = 0x20000000
+PIDFD_OPEN = 434  # on every processor
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -126,7 +127,15 @@ def template():
         for level, kind, data in control:
             given += [fd for fd, in struct.iter_unpack("i", data[:len(data) // 4 * 4])]
         pid = fork(own, given, head, runner, wrong, run, address, buf)
-        connection.send(REPLY.pack(FORKED, head[1], pid, 0))
+        rights = []
+        if pid > 0:
+            pidfd = libc.syscall(PIDFD_OPEN, pid, 0, 0, 0, 0, 0)
+            if pidfd < 0:
+                os._exit(1)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", pidfd))]
+        connection.sendmsg([REPLY.pack(FORKED, head[1], pid, 0)], rights)
+        if rights:
+            os.close(pidfd)
 
 
 def fork(own, given, head, runner, wrong, run, address, buf):
@@ -144,7 +153,7 @@ def fork(own, given, head, runner, wrong, run, address, buf):
         if pid == 0:
             try:
                 child(runner, wrong, run, address, head, buf)
-            finally:
+            finally:  # who waits sees that it ended
                 os._exit(1)
         if libc.setns(own, CLONE_NEWPID) != 0:
             os._exit(1)  # what it forks next would be born into a namespace that is dying

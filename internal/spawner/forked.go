@@ -1,11 +1,9 @@
 package spawner
 
 import (
-	"errors"
 	"os"
 	"slices"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -20,14 +18,6 @@ const lateUID = 100_000
 
 // maxGrants bounds the descriptors of one message of the kernel (SCM_MAX_FD).
 const maxGrants = 253
-
-// An offspring is what a box has that a template made.
-type offspring struct {
-	template *template
-	number   int // of its first process, in the template's namespace
-	pid      int // in ours
-	fd       *os.File
-}
 
 // makeForked is make for a guest that a template forks. The descriptors are the
 // guest's socket, and the ends of the pipes of its standard output and error.
@@ -71,12 +61,8 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	pidfd, err := unix.PidfdOpen(k.pid, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		return nil, nil, nil, os.NewSyscallError("pidfd_open", err)
-	}
-	b.offspring = &offspring{t, k.number, k.pid, os.NewFile(uintptr(pidfd), "guest")}
-	undo = append(undo, func() { b.kill(); b.offspring.wait() })
+	b.offspring = k
+	undo = append(undo, func() { b.kill(); k.wait() })
 	for i, m := range g.Mounts {
 		if m.Write && len(k.uppers) > 0 {
 			b.grants[i].upper, k.uppers = k.uppers[0], k.uppers[1:]
@@ -175,34 +161,4 @@ func closeFDs(fds []int) {
 	for _, fd := range fds {
 		unix.Close(fd)
 	}
-}
-
-// wait blocks until the first process has ended, with all others of its
-// namespace, and returns how. No thread waits.
-func (f *offspring) wait() syscall.WaitStatus {
-	if raw, err := f.fd.SyscallConn(); err == nil {
-		raw.Read(func(fd uintptr) bool {
-			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			for {
-				n, err := unix.Poll(p, 0)
-				if err != unix.EINTR {
-					return n > 0 || err != nil
-				}
-			}
-		})
-	}
-	ws := f.template.reap(f.number)
-	f.fd.Close()
-	return ws
-}
-
-// signal sends sig to the first process; SIGKILL ends every process of its
-// namespace.
-func (f *offspring) signal(sig unix.Signal) error {
-	raw, err := f.fd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	gone := raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
-	return errors.Join(gone, err)
 }

@@ -25,9 +25,9 @@ type box struct {
 	slot      int
 	proc      *os.Process
 	group     *cgroup.Group
-	offspring *offspring // instead of proc and setup
-	setup     *os.File   // this end; its close ends the sandbox
-	pipe      int        // the router's end to the guest, until the router has it
+	offspring *child   // instead of proc and setup
+	setup     *os.File // this end; its close ends the sandbox
+	pipe      int      // the router's end to the guest, until the router has it
 	grants    []source
 	inputs    *os.File // a mount of the folder of inputs that can be written, or nil
 	std       []int    // the router's ends of an MCP server's standard input, output and error, until the router has them

@@ -3,6 +3,8 @@ package spawner
 import (
 	"encoding/binary"
 	"errors"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,16 +42,21 @@ type template struct {
 	idle     *time.Timer
 }
 
-// A child is one sandbox that a template forked, until its walls are up.
+// A child is one sandbox that a template forked; the template's mu guards it
+// until it is done.
 type child struct {
+	template *template
+
 	program *contain.Program
 	number  int           // as the template's namespace has it
 	pid     int           // as ours has it
+	fd      *os.File      // a pidfd
+	gone    chan struct{} // closed when it has ended, with every other process of its namespace
 	uppers  []int         // with its report
 	err     error         //
-	done    chan struct{} // closed when both reports are there, or err
-	forked  bool
-	ready   bool
+	done    chan struct{} // closed when its walls are up, or err is why not
+	ready   bool          // it said so
+	ws      syscall.WaitStatus
 }
 
 // idleTemplate is how long a template without children is kept.
@@ -274,23 +281,33 @@ func (t *template) read() {
 				delete(t.reaping, int(w.id))
 			}
 		case k == nil:
-		case w.kind == contain.LateForked && w.a > 0:
-			k.number, k.forked = int(w.a), true
+		case w.kind == contain.LateForked && w.a > 0 && len(w.fds) == 1:
+			k.number = int(w.a)
+			k.watch(uint64(w.id), w.fds[0])
+			w.fds = nil
 		case w.kind == contain.LateForked:
 			k.err = explainClone(syscall.Errno(-w.a))
+			t.made(uint64(w.id), k)
 		case w.kind == contain.LateFailed:
 			k.err = explain(k.program.Failed(w.a, w.b))
 		case w.kind == contain.LateReady:
 			k.pid, k.ready, k.uppers, w.fds = w.pid, true, w.fds, nil
 		}
-		if k != nil && (k.err != nil && (k.forked || w.kind == contain.LateForked) || k.forked && k.ready) {
-			delete(t.making, uint64(w.id))
-			close(k.done)
+		if k != nil && k.ready && k.fd != nil {
+			t.made(uint64(w.id), k)
 		}
 		t.mu.Unlock()
 		for _, fd := range w.fds {
 			unix.Close(fd)
 		}
+	}
+}
+
+// made says that what became of a child is known; t.mu is held.
+func (t *template) made(id uint64, k *child) {
+	if t.making[id] == k {
+		delete(t.making, id)
+		close(k.done)
 	}
 }
 
@@ -302,8 +319,7 @@ func (t *template) gone() {
 	t.over = true
 	for id, k := range t.making {
 		k.err = &spawn.Failed{Kind: "internal", What: "the template of the tool's interpreter ended", Fix: "call it again; where that fails too, give the tool fork: false"}
-		delete(t.making, id)
-		close(k.done)
+		t.made(id, k)
 	}
 	for number, ch := range t.reaping {
 		ch <- syscall.WaitStatus(unix.SIGKILL) // what it forked is killed with it
@@ -334,7 +350,7 @@ func (t *template) send(packet []byte, fds ...int) error {
 
 // fork makes a child by its program, and waits until its walls are up.
 func (t *template) fork(p *contain.Program, user int, fds []int) (*child, error) {
-	k := &child{program: p, done: make(chan struct{})}
+	k := &child{template: t, program: p, done: make(chan struct{})}
 	t.mu.Lock()
 	t.next++
 	packet := p.Packet(t.next, user, len(fds))
@@ -351,13 +367,62 @@ func (t *template) fork(p *contain.Program, user int, fds []int) (*child, error)
 	late := time.AfterFunc(setupTime*time.Second, t.box.kill)
 	<-k.done
 	late.Stop()
-	if k.err != nil {
-		if k.number > 0 {
-			t.reap(k.number)
-		}
-		return nil, k.err
+	if k.err == nil {
+		return k, nil
 	}
-	return k, nil
+	if k.fd != nil {
+		k.wait()
+	}
+	return nil, k.err
+}
+
+// watch waits for the end of a child, by its pidfd, which it takes over. No
+// thread waits.
+func (k *child) watch(id uint64, pidfd int) {
+	unix.SetNonblock(pidfd, true)
+	k.fd, k.gone = os.NewFile(uintptr(pidfd), "guest"), make(chan struct{})
+	go func() {
+		if raw, err := k.fd.SyscallConn(); err == nil {
+			raw.Read(func(fd uintptr) bool {
+				p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+				for {
+					n, err := unix.Poll(p, 0)
+					if err != unix.EINTR {
+						return n > 0 || err != nil
+					}
+				}
+			})
+		}
+		// Its answer comes after everything that the child said.
+		ws := k.template.reap(k.number)
+		k.fd.Close()
+		k.template.mu.Lock()
+		k.ws = ws
+		if k.err == nil && !k.ready {
+			k.err = &spawn.Failed{Kind: "internal", What: "the sandbox died while it was set up: wait status " + strconv.Itoa(int(ws)), Fix: "see whether the host or the tool's memory is short"}
+		}
+		k.template.made(id, k)
+		k.template.mu.Unlock()
+		close(k.gone)
+	}()
+}
+
+// wait blocks until the first process has ended, with all others of its
+// namespace, and returns how.
+func (k *child) wait() syscall.WaitStatus {
+	<-k.gone
+	return k.ws
+}
+
+// signal sends sig to the first process; SIGKILL ends every process of its
+// namespace. It is an error where that has ended.
+func (k *child) signal(sig unix.Signal) error {
+	raw, err := k.fd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	gone := raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	return errors.Join(gone, err)
 }
 
 // reap returns how a child ended that has ended.
