@@ -59,6 +59,9 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 	k, err := s.forkChild(t, b, whole, host, theirs)
 	closeFDs(theirs)
 	if err != nil {
+		if b.group.OOM() {
+			err = &spawn.Failed{Kind: "killed-by-limit", What: "the memory that the tool has does not hold a sandbox", Fix: "raise memory in the manifest"}
+		}
 		return nil, nil, nil, err
 	}
 	b.offspring = k
@@ -69,6 +72,9 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 		}
 	}
 	b.takeInputs(k.uppers)
+	if !b.whole() {
+		return nil, nil, nil, os.NewSyscallError("recvmsg", unix.EMFILE)
+	}
 	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
 		return nil, nil, nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
 	}

@@ -44,6 +44,7 @@ type box struct {
 
 	groupMu sync.Mutex // of the group's files; after mu
 	ended   bool       // and they are closed
+	limit   string     // that ended it, once it is gone
 }
 
 // A source is one opened grant.
@@ -437,6 +438,9 @@ func (b *box) contain(setup contain.Setup) (*contain.Report, error) {
 		}
 	}
 	b.takeInputs(uppers)
+	if !b.whole() {
+		return nil, os.NewSyscallError("recvmsg", unix.EMFILE)
+	}
 	return report, nil
 }
 
@@ -455,6 +459,17 @@ func (b *box) rights() []byte {
 		return nil
 	}
 	return unix.UnixRights(fds...)
+}
+
+// whole says whether everything came that a sandbox sends of itself: the kernel
+// leaves out descriptors that do not fit.
+func (b *box) whole() bool {
+	for i, m := range b.guest.Mounts {
+		if m.Write && b.grants[i].upper < 0 {
+			return false
+		}
+	}
+	return b.inputs != nil || !b.guest.Inputs
 }
 
 // died says how a sandbox ended that sent no report.
@@ -536,6 +551,7 @@ func (s *server) reap(b *box) {
 	if b.group.OOM() {
 		x.Limit = "memory"
 	}
+	b.limit = x.Limit
 	cpu, memory := b.group.Usage()
 	x.CPU, x.Memory = int64(cpu), memory
 	if x.CPU == 0 {

@@ -180,16 +180,18 @@ func (t *template) start(g plan.Guest, host plan.Host) {
 	g.Runner, g.Fork, g.Cwd, g.Tool = contain.TemplateRunner, false, "/", "template of "+g.Tool
 	g.MilliCPU = 0 // what it runs is the operator's, and every child waits for it
 	b, conn, _, err := t.s.make(g, host)
-	if err == nil {
-		t.box, t.conn = b, conn
-		err = t.hello()
-	}
-	if err != nil {
+	if err != nil { // and nothing of it is left
 		t.err = err
 		t.drop()
-		if b != nil {
-			t.s.forget(b)
-			unix.Close(conn)
+		return
+	}
+	t.box, t.conn = b, conn
+	if t.err = t.hello(); t.err != nil {
+		t.drop()
+		t.s.forget(b)
+		unix.Close(conn)
+		if b.limit != "" {
+			t.err = &spawn.Failed{Kind: "killed-by-limit", What: "the " + b.limit + " that the tool has does not hold its interpreter and the modules of preload", Fix: "raise " + b.limit + " in the manifest, or preload less"}
 		}
 		return
 	}
@@ -285,6 +287,10 @@ func (t *template) read() {
 			k.number = int(w.a)
 			k.watch(uint64(w.id), w.fds[0])
 			w.fds = nil
+		case w.kind == contain.LateForked && w.a > 0: // its descriptor did not fit; it ends with its socket
+			k.err = explainClone(unix.EMFILE)
+			go t.reap(int(w.a))
+			t.made(uint64(w.id), k)
 		case w.kind == contain.LateForked:
 			k.err = explainClone(syscall.Errno(-w.a))
 			t.made(uint64(w.id), k)
@@ -318,7 +324,7 @@ func (t *template) gone() {
 	t.mu.Lock()
 	t.over = true
 	for id, k := range t.making {
-		k.err = &spawn.Failed{Kind: "internal", What: "the template of the tool's interpreter ended", Fix: "call it again; where that fails too, give the tool fork: false"}
+		k.err = templateGone()
 		t.made(id, k)
 	}
 	for number, ch := range t.reaping {
@@ -329,6 +335,10 @@ func (t *template) gone() {
 	t.conn = -1
 	t.mu.Unlock()
 	t.s.forget(t.box)
+}
+
+func templateGone() error {
+	return &spawn.Failed{Kind: "internal", What: "the template of the tool's interpreter ended", Fix: "call it again; where that fails too, give the tool fork: false"}
 }
 
 // send sends a packet; t.mu is held.
@@ -359,6 +369,8 @@ func (t *template) fork(p *contain.Program, user int, fds []int) (*child, error)
 		err = refuse("unsupported", "the tool has more walls than its template takes: fewer mounts, or fork: false")
 	} else if err = t.send(packet, fds...); err == nil {
 		t.making[t.next] = k
+	} else if err == unix.EPIPE || err == unix.ECONNRESET {
+		err = templateGone()
 	}
 	t.mu.Unlock()
 	if err != nil {
@@ -425,7 +437,8 @@ func (k *child) signal(sig unix.Signal) error {
 	return errors.Join(gone, err)
 }
 
-// reap returns how a child ended that has ended.
+// reap returns how a child ended that has ended. A template that does not say
+// so in time is killed, with everything that it forked.
 func (t *template) reap(number int) syscall.WaitStatus {
 	ch := make(chan syscall.WaitStatus, 1)
 	var packet [contain.LateHeader]byte
@@ -440,5 +453,7 @@ func (t *template) reap(number int) syscall.WaitStatus {
 	if err != nil {
 		return syscall.WaitStatus(unix.SIGKILL)
 	}
+	late := time.AfterFunc(setupTime*time.Second, t.box.kill)
+	defer late.Stop()
 	return <-ch
 }
