@@ -84,24 +84,23 @@ func createAs(uid, folder int, name string) (fd int, err error) {
 	defer runtime.UnlockOSThread()
 	if uid >= 0 {
 		defer func() {
-			for _, call := range []uintptr{unix.SYS_SETFSGID, unix.SYS_SETFSUID} {
-				if setFS(call, 0); setFS(call, -1) != 0 {
-					os.Exit(fatal(unix.EPERM)) // the thread would make what comes next as a guest
-				}
+			if !filesAs(0) {
+				os.Exit(fatal(unix.EPERM)) // the thread would make what comes next as a guest
 			}
 		}()
-		for _, call := range []uintptr{unix.SYS_SETFSGID, unix.SYS_SETFSUID} {
-			if setFS(call, uid); setFS(call, -1) != uid {
-				return -1, unix.EPERM
-			}
+		if !filesAs(uid) {
+			return -1, unix.EPERM
 		}
 	}
 	return unix.Openat(folder, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o444)
 }
 
-// setFS sets the calling thread's id for files, and returns the one before; -1
-// is none, and so only asks (setfsuid(2)).
-func setFS(call uintptr, id int) int {
-	before, _, _ := unix.RawSyscall(call, uintptr(uint32(id)), 0, 0)
-	return int(uint32(before))
+// filesAs makes id, of user and group, the owner of what the calling thread
+// makes, and says whether it is: the calls themselves do not (setfsuid(2)).
+func filesAs(id int) bool {
+	unix.SetfsgidRetGid(id)
+	unix.SetfsuidRetUid(id)
+	gid, _ := unix.SetfsgidRetGid(-1)
+	uid, _ := unix.SetfsuidRetUid(-1)
+	return uint32(gid) == uint32(id) && uint32(uid) == uint32(id)
 }
