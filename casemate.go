@@ -285,7 +285,7 @@ type Call struct {
 
 	// Output gets what an exec, shell or interpreter guest prints, as it comes:
 	// stream is 1 or 2. It is then not kept in the result, and not bounded by the
-	// output limit. While it blocks, so does the guest.
+	// output limit. While it blocks, so does the guest; b is its until it returns.
 	Output func(stream int, b []byte) error
 
 	// Stream gets what an MCP tool answers, where that is long: see ResultStream.

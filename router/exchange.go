@@ -98,8 +98,12 @@ func (g *live) converse(rp *reply, d dispatch, failed func(error)) (err error) {
 // in rp. What the caller gets as it comes is not kept.
 func collect(in io.Reader, number uint32, d dispatch, feed *feeder, rp *reply) error {
 	left, empty := d.limit, 0
+	var buf []byte
+	if d.output != nil {
+		buf = make([]byte, 64<<10) // what is printed, which guests send in such pieces, is not kept
+	}
 	for {
-		f, err := guest.ReadFunc(in, func(t guest.Type, n int64) error {
+		f, err := guest.ReadInto(in, buf, func(t guest.Type, n int64) error {
 			switch t {
 			case guest.Stdout, guest.Stderr, guest.Value, guest.Failure:
 				if n > guest.MaxReply {

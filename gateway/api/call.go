@@ -136,7 +136,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, t *casemate.Tool, q
 	if t != nil && t.Run.MCP == nil {
 		q.Output = func(stream int, b []byte) error {
 			s.receipt(string(q.ID))
-			err := s.send(nameOf(stream), "", dataOf(b))
+			err := s.print(stream, b)
 			if q.Key != "" {
 				return nil // others may wait for the same call; it ends when all hang up
 			}

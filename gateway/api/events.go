@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -24,7 +25,8 @@ type events struct {
 	w     http.ResponseWriter
 	rc    *http.ResponseController
 	begun bool
-	err   error // of the first write that failed; none is tried after it
+	err   error  // of the first write that failed; none is tried after it
+	buf   []byte // of print
 }
 
 func newEvents(w http.ResponseWriter) *events {
@@ -56,6 +58,54 @@ func (s *events) send(event, id string, data any) error {
 	}
 	b.WriteByte('\n')
 	return s.write(b.Bytes())
+}
+
+// print sends what was printed, as send would send dataOf it: a call may print
+// without end, so that nothing is made anew for each piece. One at a time may
+// use it.
+func (s *events) print(stream int, b []byte) error {
+	out := append(append(append(s.buf[:0], "event: "...), nameOf(stream)...), "\ndata: {"...)
+	if utf8.Valid(b) {
+		out = append(appendText(append(out, `"text":"`...), b), '"')
+	} else {
+		out = append(base64.StdEncoding.AppendEncode(append(out, `"base64":"`...), b), '"')
+	}
+	s.buf = append(out, "}\n\n"...)
+	return s.write(s.buf)
+}
+
+// appendText writes UTF-8 as the inside of a string of JSON, on one line for
+// whoever reads JSON as JavaScript too.
+func appendText(out, b []byte) []byte {
+	const hex = "0123456789abcdef"
+	done := 0 // of b
+	for i, c := range b {
+		var escaped string
+		switch {
+		case c == '"' || c == '\\':
+			escaped = string([]byte{'\\', c})
+		case c == '\n':
+			escaped = `\n`
+		case c == '\t':
+			escaped = `\t`
+		case c == '\r':
+			escaped = `\r`
+		case c < 0x20:
+			escaped = string([]byte{'\\', 'u', '0', '0', hex[c>>4], hex[c&15]})
+		case c == 0xA8 || c == 0xA9: // of U+2028 or U+2029, the ends of lines
+			if i < 2 || b[i-2] != 0xE2 || b[i-1] != 0x80 {
+				continue
+			}
+			out = append(append(append(out, b[done:i-2]...), `\u202`...), hex[c-0xA0])
+			done = i + 1
+			continue
+		default:
+			continue
+		}
+		out = append(append(out, b[done:i]...), escaped...)
+		done = i + 1
+	}
+	return append(out, b[done:]...)
 }
 
 func (s *events) write(b []byte) error {
