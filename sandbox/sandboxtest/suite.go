@@ -86,7 +86,7 @@ func park(t testing.TB, b casemate.Backend, tool *casemate.Tool) casemate.Sandbo
 	if err != nil || f.Type != guest.Ready {
 		t.Fatalf("the guest is not ready: %c %v", f.Type, err)
 	}
-	return sb
+	return framed(sb)
 }
 
 func fixOf(err error) string {
