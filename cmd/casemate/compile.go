@@ -153,6 +153,16 @@ func (r *interpreters) guest(ctx context.Context, t *casemate.Tool, pinned []str
 }
 
 func (r *interpreters) script(ctx context.Context, language, configured string) (path string, folders []string, err error) {
-	i, err := r.resolve(ctx, language, configured)
-	return i.Path, i.Folders, err
+	key := [2]string{language, configured}
+	i, ok := r.scripts[key]
+	if !ok {
+		if i, err = r.resolve(ctx, language, configured); err != nil {
+			return "", nil, err
+		}
+		if r.scripts == nil {
+			r.scripts = map[[2]string]interpreter{}
+		}
+		r.scripts[key] = i // a thousand tools have one interpreter
+	}
+	return i.Path, i.Folders, nil
 }

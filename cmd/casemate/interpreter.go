@@ -33,9 +33,10 @@ type interpreters struct {
 	cache    string   // file
 	ask      func(ctx context.Context, language string, i interpreter) (said, error)
 	prepare  func(ctx context.Context, p preparation) (tree string, err error)
-	own      []string            // folders of Casemate's own, which no program brings
-	dir      string              // of the configuration: a server's relative path begins there
-	known    map[string]answered // what command returned
+	own      []string                  // folders of Casemate's own, which no program brings
+	dir      string                    // of the configuration: a server's relative path begins there
+	known    map[string]answered       // what command returned
+	scripts  map[[2]string]interpreter // what resolve did, by language and path
 }
 
 // said is what an interpreter says of itself; hostile until checked.

@@ -58,13 +58,14 @@ func newGuestFilter(deny []string, n network) (Filter, error) {
 	if err != nil {
 		return Filter{}, err
 	}
-	if err := checkDeny(deny); err != nil {
+	if err := CheckDeny(deny); err != nil {
 		return Filter{}, err
 	}
 	return guestFilter(a, deny, n), nil
 }
 
-func checkDeny(deny []string) error {
+// CheckDeny says whether a filter can be made that refuses these calls.
+func CheckDeny(deny []string) error {
 	if len(deny) > MaxDeny {
 		return &Error{Op: "deny " + strconv.Itoa(len(deny)) + " system calls, at most " + strconv.Itoa(MaxDeny), Err: unix.E2BIG}
 	}

@@ -82,7 +82,7 @@ func Compile(t *casemate.Tool, o Options) (plan.Guest, error) {
 		g.Env = append(g.Env, k+"="+v)
 	}
 	slices.Sort(g.Env)
-	if _, err := linux.GuestFilter(g.DenySyscalls); err != nil {
+	if err := linux.CheckDeny(g.DenySyscalls); err != nil {
 		return g, invalid(t, "syscalls.deny: "+err.Error(), "correct the names in security.syscalls.deny")
 	}
 	return g, runner(t, &g, o)
