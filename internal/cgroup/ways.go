@@ -39,3 +39,9 @@ func (g *Group) Ways() (ways []*os.File, err error) {
 func (g *Group) limits(m *member) bool {
 	return g.members[Memory] == m || g.members[CPU] == m || g.members[Processes] == m
 }
+
+// WaysFreeze says whether what entered by Ways is in the hierarchy that freezes.
+func (g *Group) WaysFreeze() bool {
+	m := g.members[Freezer]
+	return m != nil && g.limits(m)
+}

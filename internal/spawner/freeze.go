@@ -18,9 +18,7 @@ var errEnded = refuse("gone", "the sandbox has ended")
 // frozen carries out the router's word that a sandbox shall stand still, or go
 // on. A hijacked router stops only what it may kill.
 func (s *server) frozen(c *spawn.Conn, m *spawn.Message) {
-	s.mu.Lock()
-	b := s.boxes[m.Freeze.ID]
-	s.mu.Unlock()
+	b := s.boxOf(m.Freeze.ID)
 	if b == nil {
 		s.reply(c, m, refuse("invalid", "no such sandbox"))
 		return
@@ -47,7 +45,7 @@ func (b *box) freeze() error {
 		return nil
 	case b.ended:
 		return errEnded
-	case b.group.Killable():
+	case b.group.Killable() && (!b.guest.Fork || b.group.WaysFreeze()):
 		if err := b.group.Freeze(); err != nil {
 			b.group.Thaw()
 			return &spawn.Failed{Kind: "internal", What: "cannot freeze the sandbox: " + err.Error(), Fix: "it is too busy in the kernel; close it"}
