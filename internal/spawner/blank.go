@@ -50,8 +50,12 @@ func (s *server) hostStamps() []stamp {
 }
 
 // takeBlank returns a blank that has done the first of steps, and how many; nil
-// where there is none for them.
-func (s *server) takeBlank(steps []contain.Step, host plan.Host) (*box, int) {
+// where there is none for them. A blank has a network of its own, and cannot
+// become a template.
+func (s *server) takeBlank(g plan.Guest, steps []contain.Step, host plan.Host) (*box, int) {
+	if g.HostNetwork || g.Runner == contain.TemplateRunner {
+		return nil, 0
+	}
 	now := s.hostStamps()
 	s.mu.Lock()
 	base := s.stock.base

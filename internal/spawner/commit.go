@@ -28,8 +28,8 @@ const mergeTime = 2 * time.Minute
 // commit carries what a sandbox wrote to the host. The guest is dead, or
 // stopped for as long as it takes where it serves a session.
 func (s *server) commit(c *spawn.Conn, m *spawn.Message) {
+	b := s.boxOf(m.Commit.ID)
 	s.mu.Lock()
-	b := s.boxes[m.Commit.ID]
 	host := s.plan.Host
 	s.mu.Unlock()
 	if b == nil {
@@ -138,12 +138,12 @@ func (s *server) mergeGrant(b *box, i int, host plan.Host, call string, since in
 	if err := os.WriteFile(keepPath+".grant", w.B, 0o600); err != nil {
 		return nil, err
 	}
-	req := &mergeRequest{HostPath: m.Source, At: m.At, Names: m.Names, Pinned: m.Pinned, Since: since, Known: b.stamps[i]}
+	req := &mergeRequest{HostPath: m.Source, At: m.At, Names: m.Names, Pinned: m.Pinned, Since: since, Known: b.stamps[m.At]}
 	reply, err := s.mergeProcess(req, g.stat, g.upper, g.host, keep)
 	if err != nil {
 		return nil, err
 	}
-	b.stamps[i] = stamps(reply.known)
+	b.stamps[m.At] = stamps(reply.known)
 	os.Remove(keepPath) // only where nothing was kept
 	if reply.err != "" {
 		err = errors.New(reply.err)

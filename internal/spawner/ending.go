@@ -19,9 +19,7 @@ func (s *server) keepUp() {
 // killed answers the router's kill when nothing of the sandbox is left, and
 // forgets it.
 func (s *server) killed(c *spawn.Conn, m *spawn.Message) {
-	s.mu.Lock()
-	b := s.boxes[m.ID]
-	s.mu.Unlock()
+	b := s.boxOf(m.ID)
 	if b != nil {
 		s.forget(b)
 	}

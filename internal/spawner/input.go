@@ -18,9 +18,7 @@ const maxInputs = 64
 // what is written there is the only copy, and counts against its disk; the guest
 // sees the folder through a mount that is read-only.
 func (s *server) input(c *spawn.Conn, m *spawn.Message) {
-	s.mu.Lock()
-	b := s.boxes[m.Input.ID]
-	s.mu.Unlock()
+	b := s.boxOf(m.Input.ID)
 	if b == nil {
 		s.reply(c, m, refuse("invalid", "no such sandbox"))
 		return

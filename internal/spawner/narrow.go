@@ -47,7 +47,8 @@ func narrow(g plan.Guest, r spawn.Start) (plan.Guest, error) {
 // narrowed gives a parked sandbox less than it was started with. It is done from
 // outside: nothing in a sandbox has the power to, and nothing in it is asked.
 // What cannot be done so is refused before anything was changed, as unsupported;
-// a start with the same words does it. These are
+// a start with the same words does it; and a sandbox that lost a mount before
+// something could not be done is killed. So are refused
 //   - inputs: the place for them is made with the sandbox;
 //   - disk: the filesystem of what a guest writes was sealed with its size;
 //   - mounts, where this process is not root, for it cannot enter the sandbox's
@@ -60,9 +61,7 @@ func narrow(g plan.Guest, r spawn.Start) (plan.Guest, error) {
 // A hijacked router can narrow a guest that had its call: that has less from
 // then on, but keeps the files that it opened.
 func (s *server) narrowed(c *spawn.Conn, m *spawn.Message) {
-	s.mu.Lock()
-	b := s.boxes[m.Narrow.ID]
-	s.mu.Unlock()
+	b := s.boxOf(m.Narrow.ID)
 	if b == nil {
 		s.reply(c, m, refuse("invalid", "no such sandbox"))
 		return
@@ -97,9 +96,24 @@ func (b *box) narrow(r spawn.Start) error {
 		return errEnded
 	}
 	b.narrowed = true
-	if err := b.leaveOut(r.Without); err != nil {
+	if err := b.leaveOut(r.Without, g.Mounts); err != nil {
 		return err
 	}
+	if err := b.lower(g); err != nil {
+		if len(r.Without) > 0 { // it has neither what it had nor what was asked
+			b.kill()
+		}
+		return err
+	}
+	b.guest = g
+	for i, l := range b.enforced.Limits {
+		b.enforced.Limits[i].Value = map[string]int64{"memory": g.Memory, "cpu": g.MilliCPU, "processes": g.Processes, "disk": g.Disk}[l.Name]
+	}
+	return nil
+}
+
+// lower lowers the limits to those of g.
+func (b *box) lower(g plan.Guest) error {
 	if g.Processes < b.guest.Processes {
 		if err := b.limitProcesses(b.guest.Processes - g.Processes); err != nil {
 			return err
@@ -116,10 +130,6 @@ func (b *box) narrow(r spawn.Start) error {
 	}
 	if err := b.group.Lower(l); err != nil {
 		return refuse("unsupported", "cannot lower the limits of a sandbox that is there: "+err.Error())
-	}
-	b.guest = g
-	for i, l := range b.enforced.Limits {
-		b.enforced.Limits[i].Value = map[string]int64{"memory": g.Memory, "cpu": g.MilliCPU, "processes": g.Processes, "disk": g.Disk}[l.Name]
 	}
 	return nil
 }
@@ -157,8 +167,8 @@ func late(have, now plan.Guest, without []string) error {
 // leaveOut takes mounts out of the sandbox's mount namespace, and their grants
 // from what a commit carries. No program of the guest ran yet, so that nothing
 // holds a file of them; and no link can lead elsewhere, for their paths lie in
-// the sealed root.
-func (b *box) leaveOut(without []string) error {
+// the sealed root. left are the mounts that it has afterwards.
+func (b *box) leaveOut(without []string, left []plan.Mount) error {
 	if len(without) == 0 {
 		return nil
 	}
@@ -171,11 +181,17 @@ func (b *box) leaveOut(without []string) error {
 		return errEnded
 	}
 	done := make(chan error, 1)
+	n := 0
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends here
-		done <- unmount(int(theirs.Fd()), without)
+		var err error
+		n, err = unmount(int(theirs.Fd()), without)
+		done <- err
 	}()
 	if err := <-done; err != nil {
+		if n > 0 {
+			b.kill()
+		}
 		return refuse("unsupported", "cannot take a mount out of the sandbox: "+err.Error())
 	}
 	for i := len(b.guest.Mounts) - 1; i >= 0; i-- {
@@ -189,32 +205,35 @@ func (b *box) leaveOut(without []string) error {
 		}
 		b.grants = slices.Delete(b.grants, i, i+1)
 	}
+	b.guest.Mounts = left // one for each of grants, whatever fails after this
 	return nil
 }
 
-// unmount unmounts paths of another mount namespace. The calling thread is of no
-// use afterwards; but as the first of a process cannot end, it goes back.
-func unmount(ns int, paths []string) error {
+// unmount unmounts paths of another mount namespace, and returns how many. The
+// calling thread is of no use afterwards; but as the first of a process cannot
+// end, it goes back.
+func unmount(ns int, paths []string) (n int, err error) {
 	own, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return os.NewSyscallError("open", err)
+		return 0, os.NewSyscallError("open", err)
 	}
 	defer unix.Close(own)
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return os.NewSyscallError("unshare", err)
+		return 0, os.NewSyscallError("unshare", err)
 	}
 	if err := unix.Setns(ns, unix.CLONE_NEWNS); err != nil {
-		return os.NewSyscallError("setns", err)
+		return 0, os.NewSyscallError("setns", err)
 	}
 	for _, p := range paths {
 		if err = unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 			break
 		}
+		n++
 	}
 	if back := unix.Setns(own, unix.CLONE_NEWNS); back != nil {
 		os.Exit(fatal(os.NewSyscallError("setns", back)))
 	}
-	return os.NewSyscallError("umount", err)
+	return n, os.NewSyscallError("umount", err)
 }
 
 // alive says whether the sandbox's first process has not ended.

@@ -226,6 +226,18 @@ func (s *server) serve(c *spawn.Conn, operator bool) {
 	}
 }
 
+// boxOf returns the sandbox that the router has by that number, or nil: it has
+// no template.
+func (s *server) boxOf(id uint64) *box {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.boxes[id]
+	if b == nil || b.template {
+		return nil
+	}
+	return b
+}
+
 func (s *server) reply(c *spawn.Conn, m *spawn.Message, err error) {
 	if err == nil {
 		c.Send(&spawn.Message{Op: spawn.OpDone, Seq: m.Seq})

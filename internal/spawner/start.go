@@ -22,6 +22,7 @@ import (
 type box struct {
 	id        uint64
 	guest     plan.Guest
+	template  bool // the router does not know of it
 	slot      int
 	proc      *os.Process
 	group     *cgroup.Group
@@ -35,8 +36,8 @@ type box struct {
 	unwatch   func()
 	gone      chan struct{} // closed when no process of it is left
 
-	mu       sync.Mutex // of setup, of commits, and of what follows
-	stamps   map[int]stamps
+	mu       sync.Mutex        // of setup, of commits, and of what follows
+	stamps   map[string]stamps // by where the grant is
 	held     hold
 	enforced spawn.Enforced
 	narrowed bool
@@ -115,7 +116,7 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 	if setup.Filter, err = s.filterOf(g); err != nil {
 		return nil, 0, nil, explain(&contain.Report{Step: string(contain.Seccomp), What: err.Error()})
 	}
-	if b, done := s.takeBlank(setup.Steps, host); b != nil {
+	if b, done := s.takeBlank(g, setup.Steps, host); b != nil {
 		rest := setup
 		rest.Steps = setup.Steps[done:]
 		if started, err := s.dress(b, rest, host); err == nil {
@@ -141,7 +142,7 @@ func (s *server) newBox() (*box, error) {
 	if !ok {
 		return nil, refuse("busy", "the spawner has all the sandboxes that it may have")
 	}
-	return &box{slot: slot, group: s.cg.Prepare(strconv.FormatUint(s.groups.Add(1), 10)), gone: make(chan struct{}), stamps: map[int]stamps{}}, nil
+	return &box{slot: slot, group: s.cg.Prepare(strconv.FormatUint(s.groups.Add(1), 10)), gone: make(chan struct{}), stamps: map[string]stamps{}}, nil
 }
 
 // bare makes a sandbox without a guest: its first process waits for a setup.
@@ -150,6 +151,7 @@ func (s *server) bare(hostNetwork, template bool) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.template = template
 	if b.proc, b.setup, b.pipe, err = s.spawnInit(b, hostNetwork, template); err != nil {
 		b.group.Remove()
 		s.freeSlot(b.slot)
@@ -462,8 +464,12 @@ func (b *box) rights() []byte {
 }
 
 // whole says whether everything came that a sandbox sends of itself: the kernel
-// leaves out descriptors that do not fit.
+// leaves out descriptors that do not fit. A template sends none: its children
+// have the upper folders.
 func (b *box) whole() bool {
+	if b.template {
+		return true
+	}
 	for i, m := range b.guest.Mounts {
 		if m.Write && b.grants[i].upper < 0 {
 			return false
@@ -563,7 +569,7 @@ func (s *server) reap(b *box) {
 	b.groupMu.Unlock()
 	// Before whoever waits for the end hears of it: an answer to a kill comes
 	// after this.
-	if b.guest.Runner != contain.TemplateRunner { // of which the router does not know
+	if !b.template {
 		s.router.Send(&spawn.Message{Op: spawn.OpExited, Exited: x})
 	}
 	close(b.gone)
