@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -114,9 +115,10 @@ func (s *server) forkChild(t *template, b *box, whole plan.Guest, host plan.Host
 	return t.fork(p, lateUID+b.slot, fds)
 }
 
-// programOf returns what a child of g does, which is the same every time.
+// programOf returns what a child of g does, which is the same as long as the
+// host is: a group may be there for one child and not for the next.
 func (t *template) programOf(g plan.Guest, l contain.Late, host plan.Host) (*contain.Program, error) {
-	key := string(plan.EncodeGuest(g))
+	key := string(plan.EncodeGuest(g)) + strings.Join(host.Without, " ") + " " + strconv.Itoa(l.Cgroups)
 	for i, m := range l.Modes {
 		key += " " + strconv.FormatUint(uint64(m), 8) + " " + strconv.Itoa(l.Lower[i])
 	}

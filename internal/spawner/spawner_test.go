@@ -165,3 +165,23 @@ func TestNamespacesAreSeen(t *testing.T) {
 		}
 	}
 }
+
+// What a child does is not taken from one that had fewer groups to enter, or
+// fewer walls to make.
+func TestProgramsAreOfTheHost(t *testing.T) {
+	tmpl := &template{s: &server{filters: map[string]string{}}, programs: map[string]*contain.Program{}}
+	seen := map[*contain.Program]string{}
+	for _, x := range []struct {
+		groups  int
+		without []string
+	}{{2, nil}, {3, nil}, {3, []string{"landlock"}}} {
+		p, err := tmpl.programOf(plan.Guest{Digest: "d", Runner: "python", Fork: true, Cwd: "/tmp"}, contain.Late{Cgroups: x.groups}, plan.Host{Without: x.without})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, ok := seen[p]; ok {
+			t.Errorf("%+v does what %s does", x, other)
+		}
+		seen[p] = strings.Join(append(x.without, "in groups"), " ")
+	}
+}
