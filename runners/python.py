@@ -227,7 +227,7 @@ def prepare(modules):
         try:
             __import__(m)
         except BaseException as e:
-            return "preload: the module %s cannot be imported: %s\n" % (m, "".join(traceback.format_exception_only(type(e), e)).strip())
+            return "preload: the module %s cannot be imported: %s\n" % (m, "".join(traceback.format_exception_only(type(e), e)).strip()[:MAX_FAILURE // 8])
     return None
 
 

@@ -50,6 +50,7 @@ type Program struct {
 	calls [][8]int64
 	steps []Step // of each call, for errors
 	step  Step
+	subs  []string     // folders that are new for each child, so far
 	used  [LateFD]bool // descriptors that are open while it runs
 
 	Seccomp  string // digest of the filter

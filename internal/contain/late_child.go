@@ -61,9 +61,17 @@ func (l Late) Program(g plan.Guest, f Facts, without []string) *Program {
 	sys, user := -1, false
 	var uppers []int
 	var counts []Step
+	// What the template has in the folders that are new for each child is hidden.
+	fresh := func(path string) bool {
+		return slices.ContainsFunc(p.subs, func(sub string) bool { return path != sub && Within(path, sub) })
+	}
 	for _, s := range steps {
 		p.step = s
 		switch s.Kind {
+		case Dir:
+			if fresh(s.Path) {
+				p.call(0, unix.SYS_MKDIRAT, unix.AT_FDCWD, "/"+s.Path, 0o755)
+			}
 		case Scratch:
 			p.mount("tmpfs", lateScratch, data, "size", strconv.FormatInt(s.Size, 10), "nr_inodes", strconv.FormatInt(inodes(s.Size), 10), "mode", "0700")
 		case Sub:
@@ -73,12 +81,18 @@ func (l Late) Program(g plan.Guest, f Facts, without []string) *Program {
 			from := lateScratch + "/" + s.Text
 			p.call(0, unix.SYS_MKDIRAT, unix.AT_FDCWD, from, 0o700)
 			p.bind(from, "/"+s.Path, 0)
+			p.subs = append(p.subs, s.Path)
 		case Input:
 			from := lateScratch + "/" + s.Text
 			p.call(0, unix.SYS_MKDIRAT, unix.AT_FDCWD, from, 0o755)
 			uppers = append(uppers, p.open(unix.SYS_OPEN_TREE, unix.AT_FDCWD, from, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW))
 			p.bind(from, "/"+s.Path, readOnly)
 		case Grant:
+			if at := "/" + s.Path; fresh(s.Path) && l.folder(int(s.N)) {
+				p.call(0, unix.SYS_MKDIRAT, unix.AT_FDCWD, at, 0o755)
+			} else if fresh(s.Path) {
+				p.close(p.open(unix.SYS_OPENAT, unix.AT_FDCWD, at, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o444))
+			}
 			uppers = append(uppers, p.grant(l, g, s)...)
 		case Pts:
 			p.mount("devpts", "/"+s.Path, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "newinstance", "", "ptmxmode", "0666", "mode", "0600")

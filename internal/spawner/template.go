@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate/internal/contain"
+	"github.com/casemate/casemate/internal/guest"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/internal/spawn"
 )
@@ -205,14 +206,19 @@ func (t *template) hello() error {
 	m, err := t.recv()
 	unix.SetsockoptTimeval(t.conn, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
 	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return &spawn.Failed{Kind: "tool-failed", What: "the tool's interpreter and the modules of preload were not ready after " + strconv.Itoa(setupTime) + " s", Fix: templateFix}
 	case err != nil:
-		return &spawn.Failed{Kind: "tool-failed", What: err.Error(), Fix: "see what the interpreter and the modules of preload do when they start; fork: false starts an interpreter for each call"}
+		return &spawn.Failed{Kind: "tool-failed", What: err.Error(), Fix: templateFix}
 	case m.kind != contain.LateHello || m.b <= 0:
-		return &spawn.Failed{Kind: "internal", What: "the template broke its protocol"}
+		closeFDs(m.fds)
+		return &spawn.Failed{Kind: "tool-failed", What: errTalk.Error(), Fix: templateFix}
 	}
 	t.base, t.room = uint64(m.a), int(m.b)
 	return nil
 }
+
+const templateFix = "see what the interpreter and the modules of preload do when they start; fork: false starts an interpreter for each call"
 
 // A word is one packet from a template or its children.
 type word struct {
@@ -245,17 +251,25 @@ func (t *template) recv() (word, error) {
 	}
 	switch {
 	case err != nil:
-		return w, errors.New("the template did not answer: " + err.Error())
+		err = os.NewSyscallError("the template does not answer: recvmsg", err)
 	case n == 0:
-		return w, errors.New("the template ended")
+		err = errors.New("the template ended")
+	case n != contain.LateReport && n > 9 && buf[0] == byte(guest.Failure):
+		err = errors.New(printable(buf[9:n]))
 	case n != contain.LateReport:
-		return w, errors.New(printable(buf[min(n, 9):n])) // a frame of package guest: its failure
+		err = errTalk
+	}
+	if err != nil {
+		closeFDs(w.fds)
+		return word{}, err
 	}
 	for i, to := range []*int64{&w.kind, &w.id, &w.a, &w.b} {
 		*to = int64(binary.LittleEndian.Uint64(buf[8*i:]))
 	}
 	return w, nil
 }
+
+var errTalk = errors.New("the interpreter does not speak as a template does: it is no Python, or a module of preload wrote to its descriptor 3")
 
 func printable(b []byte) string {
 	return strings.Map(func(r rune) rune {
