@@ -2,6 +2,7 @@ package spawner
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -183,5 +184,25 @@ func TestProgramsAreOfTheHost(t *testing.T) {
 			t.Errorf("%+v does what %s does", x, other)
 		}
 		seen[p] = strings.Join(append(x.without, "in groups"), " ")
+	}
+}
+
+// A number that passed from a process of a sandbox to a stranger is the
+// stranger's.
+func TestStrangersAreNotLimited(t *testing.T) {
+	stranger := exec.Command("/bin/sleep", "60")
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Wait()
+	defer stranger.Process.Kill()
+	var before, after unix.Rlimit
+	unix.Prlimit(stranger.Process.Pid, unix.RLIMIT_NPROC, nil, &before)
+	if err := limitProcess(stranger.Process.Pid, "pid:[1]", 5); err == nil {
+		t.Error("a process of another namespace was limited")
+	}
+	unix.Prlimit(stranger.Process.Pid, unix.RLIMIT_NPROC, nil, &after)
+	if before != after {
+		t.Errorf("%+v, before %+v", after, before)
 	}
 }
