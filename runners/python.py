@@ -10,8 +10,8 @@ the first process of its sandbox (interpret.go). The modules are imported
 before the guest is ready.
 
 Forked, it serves one call, and is itself the first process of its sandbox:
-who forks executes this file as a module of another name, calls prepare once,
-and forked in each child. The router has the other end of descriptor 3, and
+who forks executes this file as a module of another name, calls prepare,
+reopen and fresh once, and forked in each child. The router has the other end of descriptor 3, and
 of the pipes at 1 and 2. Nobody stands between, and so the regular files that
 the call left in /out are sent from here, by the rules of out.go.
 What differs for the code: it cannot be ended by a signal that it does not
@@ -383,7 +383,8 @@ def reseed():
 
 
 def reopen():
-    """Standard files of Python over the descriptors that there are now."""
+    """Standard files of Python over descriptors 0 to 2, whatever these are when
+    somebody reads or writes: for who forks, so that no child has to make them."""
     for name, fd in ("stdin", 0), ("stdout", 1), ("stderr", 2):
         if fd == 0:
             f = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
@@ -396,18 +397,16 @@ def reopen():
         setattr(sys, "__%s__" % name, f)
 
 
-def forked(wrong, output, out="/out"):
+def forked(wrong, main, output, out="/out"):
     """Serves one call in a process that was forked, and ends it: it does not
-    return. wrong is what prepare said, output the bytes that the tool's
-    result may have. Descriptors 0 to 3 are the guest's, and every wall is
+    return. wrong is what prepare said, main the variables of a fresh __main__,
+    output the bytes that the tool's result may have. Descriptors 0 to 3 are the guest's, and every wall is
     up."""
     global main_pid, current
     try:
         main_pid = os.getpid()
         os.set_inheritable(PIPE, False)
-        reopen()
         reseed()
-        main = fresh()
         warm(out, False)
         ready()
         data = os.read(PIPE, 32 << 10)

@@ -78,13 +78,13 @@ def load(path):
     return module
 
 
-def child(runner, wrong, late, address, head, buf):
+def child(runner, wrong, main, late, address, head, buf):
     kind, ident, offset, count, fds, output = head
     i, result = late(address, count, buf, offset)
     if i != count:
         os.write(CONNECTION, REPLY.pack(FAILED, ident, i, result))
         os._exit(1)
-    runner.forked(wrong, output)
+    runner.forked(wrong, main, output)
 
 
 def reserve(n):
@@ -116,6 +116,8 @@ def template():
     buf = ctypes.create_string_buffer(ROOM)
     address = ctypes.addressof(buf)
     view = memoryview(buf)
+    runner.reopen()
+    main = runner.fresh()
     runner.warm()
     gc.collect()
     gc.freeze()  # so that no child writes to what it shares
@@ -132,7 +134,7 @@ def template():
         given = []
         for level, kind, data in control:
             given += [fd for fd, in struct.iter_unpack("i", data[:len(data) // 4 * 4])]
-        pid = fork(own, given, head, runner, wrong, run, address, buf)
+        pid = fork(own, given, head, runner, wrong, main, run, address, buf)
         rights = []
         if pid > 0:
             pidfd = libc.syscall(PIDFD_OPEN, pid, 0, 0, 0, 0, 0)
@@ -144,7 +146,7 @@ def template():
             os.close(pidfd)
 
 
-def fork(own, given, head, runner, wrong, run, address, buf):
+def fork(own, given, head, runner, wrong, main, run, address, buf):
     """Returns the number of a child, or minus an errno."""
     if len(given) != head[4]:  # the kernel leaves out those that do not fit: no wall may stand on another's
         for fd in given:
@@ -162,7 +164,7 @@ def fork(own, given, head, runner, wrong, run, address, buf):
             pid = -e.errno
         if pid == 0:
             try:
-                child(runner, wrong, run, address, head, buf)
+                child(runner, wrong, main, run, address, head, buf)
             finally:  # who waits sees that it ended
                 os._exit(1)
         if libc.setns(own, CLONE_NEWPID) != 0:

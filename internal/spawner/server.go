@@ -82,7 +82,7 @@ func Main() int {
 	unix.Umask(0o077)
 	s := &server{
 		facts: contain.ReadFacts(), own: own, spaces: contain.Spaces(), caps: everyCap(), forks: make(chan fork),
-		router: spawn.NewConn(os.NewFile(RouterFD, "router")),
+		router: spawn.Polled(os.NewFile(RouterFD, "router")),
 		boxes:  map[uint64]*box{}, idmaps: map[idmap]*os.File{}, filters: map[string]string{}, templates: map[string]*template{},
 	}
 	s.fewer = sync.NewCond(&s.mu)
@@ -90,7 +90,7 @@ func Main() int {
 	if s.null, err = os.OpenFile("/dev/null", os.O_RDWR, 0); err != nil {
 		return fatal(err)
 	}
-	operator := spawn.NewConn(os.NewFile(OperatorFD, "operator"))
+	operator := spawn.Polled(os.NewFile(OperatorFD, "operator"))
 	m, fds, err := operator.Recv()
 	if err != nil || m.Op != spawn.OpPlan || len(fds) != 1 {
 		return fatal(os.ErrInvalid)

@@ -306,8 +306,10 @@ func (s *server) openGrants(b *box) error {
 }
 
 func (s *server) mountOf(b *box, fd int, st unix.Stat_t, m plan.Mount) (int, error) {
-	if at := mountBelow(m.Source); at != "" && !m.Prefix {
-		return -1, &spawn.Failed{Kind: "invalid", What: "cannot grant " + m.Source + ": " + at + " is mounted in it", Fix: "grant " + at + " by itself, or not at all"}
+	if !m.Prefix {
+		if at := mountBelow(m.Source); at != "" {
+			return -1, &spawn.Failed{Kind: "invalid", What: "cannot grant " + m.Source + ": " + at + " is mounted in it", Fix: "grant " + at + " by itself, or not at all"}
+		}
 	}
 	mount, err := contain.Clone(fd, m)
 	if err != nil {

@@ -26,7 +26,8 @@ type template struct {
 	s    *server
 	key  string
 	box  *box
-	conn int           // to it, and until their walls are up to its children; once ready, of read alone to close
+	conn *os.File // to it, and until their walls are up to its children; no thread waits for it
+	raw  syscall.RawConn
 	told chan struct{} // closed when base is known, or err
 	base uint64
 	room int
@@ -186,11 +187,16 @@ func (t *template) start(g plan.Guest, host plan.Host) {
 		t.drop()
 		return
 	}
-	t.box, t.conn = b, conn
-	if t.err = t.hello(); t.err != nil {
+	t.box = b
+	unix.SetNonblock(conn, true)
+	t.conn = os.NewFile(uintptr(conn), "template")
+	if t.raw, t.err = t.conn.SyscallConn(); t.err == nil {
+		t.err = t.hello()
+	}
+	if t.err != nil {
 		t.drop()
 		t.s.forget(b)
-		unix.Close(conn)
+		t.conn.Close()
 		if b.limit != "" {
 			t.err = &spawn.Failed{Kind: "killed-by-limit", What: "the " + b.limit + " that the tool has does not hold its interpreter and the modules of preload", Fix: "raise " + b.limit + " in the manifest, or preload less"}
 		}
@@ -201,10 +207,9 @@ func (t *template) start(g plan.Guest, host plan.Host) {
 
 // hello waits for the template's first word: its modules are imported.
 func (t *template) hello() error {
-	tv := unix.NsecToTimeval(int64(setupTime * time.Second))
-	unix.SetsockoptTimeval(t.conn, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
+	t.conn.SetReadDeadline(time.Now().Add(setupTime * time.Second))
 	m, err := t.recv()
-	unix.SetsockoptTimeval(t.conn, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
+	t.conn.SetReadDeadline(time.Time{})
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		return &spawn.Failed{Kind: "tool-failed", What: "the tool's interpreter and the modules of preload were not ready after " + strconv.Itoa(setupTime) + " s", Fix: templateFix}
@@ -233,11 +238,16 @@ func (t *template) recv() (word, error) {
 	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*maxGrants)+unix.CmsgSpace(unix.SizeofUcred))
 	var n, oobn int
 	var err error
-	for {
-		n, oobn, _, _, err = unix.Recvmsg(t.conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
-			break
+	closed := t.raw.Read(func(fd uintptr) bool {
+		for {
+			n, oobn, _, _, err = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
+			if err != unix.EINTR {
+				return err != unix.EAGAIN
+			}
 		}
+	})
+	if closed != nil {
+		n, oobn, err = 0, 0, closed
 	}
 	w := word{}
 	messages, _ := unix.ParseSocketControlMessage(oob[:max(oobn, 0)])
@@ -345,8 +355,7 @@ func (t *template) gone() {
 		ch <- syscall.WaitStatus(unix.SIGKILL) // what it forked is killed with it
 		delete(t.reaping, number)
 	}
-	unix.Close(t.conn)
-	t.conn = -1
+	t.conn.Close()
 	t.mu.Unlock()
 	t.s.forget(t.box)
 }
@@ -364,12 +373,19 @@ func (t *template) send(packet []byte, fds ...int) error {
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
 	}
-	for {
-		err := unix.Sendmsg(t.conn, packet, oob, nil, unix.MSG_NOSIGNAL)
-		if err != unix.EINTR {
-			return err
+	var err error
+	closed := t.raw.Write(func(fd uintptr) bool {
+		for {
+			err = unix.Sendmsg(int(fd), packet, oob, nil, unix.MSG_NOSIGNAL)
+			if err != unix.EINTR {
+				return err != unix.EAGAIN
+			}
 		}
+	})
+	if closed != nil {
+		return unix.EPIPE
 	}
+	return err
 }
 
 // fork makes a child by its program, and waits until its walls are up.

@@ -28,7 +28,9 @@ import sys, types
 m = types.ModuleType("casemate_runner")
 with open(sys.argv[1], encoding="utf-8") as f:
     exec(compile(f.read(), sys.argv[1], "exec"), m.__dict__)
-m.forked(m.prepare(sys.argv[4:]), int(sys.argv[2]), sys.argv[3])
+wrong, output, out = m.prepare(sys.argv[4:]), int(sys.argv[2]), sys.argv[3]
+m.reopen()
+m.forked(wrong, m.fresh(), output, out)
 `
 
 // A forkedGuest is a real runner behind a mux, in no sandbox.

@@ -26,6 +26,8 @@ m = types.ModuleType("casemate_runner")
 with open(sys.argv[1], encoding="utf-8") as f:
     exec(compile(f.read(), sys.argv[1], "exec"), m.__dict__)
 wrong = m.prepare(sys.argv[2:])
+m.reopen()
+main = m.fresh()
 exec(os.environ["BEFORE"])
 assert os.getpid() == 1
 libc = ctypes.CDLL(None, use_errno=True)
@@ -41,7 +43,7 @@ for i in range(2):
         for to, fd in (3, 90), (1, 91), (2, 92):
             os.dup2(fd, to)
         os.closerange(4, 100)
-        m.forked(wrong, 1 << 20, "/nonexistent")
+        m.forked(wrong, main, 1 << 20, "/nonexistent")
     pids.append(pid)
     if libc.setns(own, 0x20000000): sys.exit("setns: %d" % ctypes.get_errno())
 for fd in range(3, 9):
