@@ -397,17 +397,19 @@ def reopen():
         setattr(sys, "__%s__" % name, f)
 
 
-def forked(wrong, main, output, out="/out"):
+def forked(wrong, main, output, out="/out", ahead=True):
     """Serves one call in a process that was forked, and ends it: it does not
     return. wrong is what prepare said, main the variables of a fresh __main__,
-    output the bytes that the tool's result may have. Descriptors 0 to 3 are the guest's, and every wall is
+    output the bytes that the tool's result may have. ahead says that nobody waits
+    for it yet. Descriptors 0 to 3 are the guest's, and every wall is
     up."""
     global main_pid, current
     try:
         main_pid = os.getpid()
         os.set_inheritable(PIPE, False)
         reseed()
-        warm(out, False)
+        if ahead:
+            warm(out, False)
         ready()
         data = os.read(PIPE, 32 << 10)
         if not data:
