@@ -44,11 +44,12 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 		return nil, nil, nil, err
 	}
 	b.guest = g
-	undo = append(undo, func() { b.closeGrants(); b.group.Remove(); s.freeSlot(b.slot) })
+	undo = append(undo, func() { b.closeGrants(); s.freeSlot(b.slot) })
 	var degraded []string
-	if err := limitGroup(b.group, g, host, &degraded); err != nil {
+	if b.group, err = s.groupFor(g, host, &degraded); err != nil {
 		return nil, nil, nil, err
 	}
+	undo = append(undo, func() { b.group.Remove() })
 	if err := s.openGrants(b); err != nil {
 		return nil, nil, nil, err
 	}

@@ -58,6 +58,7 @@ type server struct {
 	ending    int        // sandboxes
 	fewer     *sync.Cond // of mu; they are
 	stock     stock
+	ready     []readyGroup
 	templates map[string]*template // by templateKey
 	filters   map[string]string    // of guests, by their digests
 }
@@ -140,6 +141,7 @@ func (s *server) end() {
 	for _, b := range all {
 		<-b.gone
 	}
+	s.dropGroups()
 }
 
 func (s *server) setPlan(fd int) error {

@@ -133,7 +133,7 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 	return b, b.pipe, started, err
 }
 
-// newBox takes a slot and prepares the groups of a sandbox.
+// newBox takes a slot.
 func (s *server) newBox() (*box, error) {
 	slot, ok := s.takeSlot()
 	for !ok && s.dropBlank() {
@@ -142,7 +142,7 @@ func (s *server) newBox() (*box, error) {
 	if !ok {
 		return nil, refuse("busy", "the spawner has all the sandboxes that it may have")
 	}
-	return &box{slot: slot, group: s.cg.Prepare(strconv.FormatUint(s.groups.Add(1), 10)), gone: make(chan struct{}), stamps: map[string]stamps{}}, nil
+	return &box{slot: slot, gone: make(chan struct{}), stamps: map[string]stamps{}}, nil
 }
 
 // bare makes a sandbox without a guest: its first process waits for a setup.
@@ -151,6 +151,7 @@ func (s *server) bare(hostNetwork, template bool) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.group = s.cg.Prepare(strconv.FormatUint(s.groups.Add(1), 10))
 	b.template = template
 	if b.proc, b.setup, b.pipe, err = s.spawnInit(b, hostNetwork, template); err != nil {
 		b.group.Remove()
@@ -257,14 +258,18 @@ func (s *server) register(b *box, e *spawn.Enforced) *spawn.Started {
 // processes that its profile allows; the exact bound is the rlimit.
 const slack = 32
 
-// limitGroup sets the limits of g, and adds to degraded what the host does not
-// hold and may leave out.
-func limitGroup(group *cgroup.Group, g plan.Guest, host plan.Host, degraded *[]string) error {
+func limitsOf(g plan.Guest, host plan.Host) cgroup.Limits {
 	l := cgroup.Limits{Memory: g.Memory, MilliCPU: g.MilliCPU, Processes: g.Processes + slack}
 	if slices.Contains(host.Without, "memory") {
 		l.Memory = 0
 	}
-	err := group.Limit(l, func(control string) bool {
+	return l
+}
+
+// limitGroup sets the limits of g, and adds to degraded what the host does not
+// hold and may leave out.
+func limitGroup(group *cgroup.Group, g plan.Guest, host plan.Host, degraded *[]string) error {
+	err := group.Limit(limitsOf(g, host), func(control string) bool {
 		// The rlimit holds the number of processes wherever no cgroup can, so its
 		// absence is not a weaker wall.
 		if control == "processes" {
@@ -566,7 +571,7 @@ func (s *server) reap(b *box) {
 		x.CPU = int64(used)
 	}
 	b.groupMu.Lock()
-	b.group.Remove()
+	s.letGroup(b)
 	b.ended = true
 	b.groupMu.Unlock()
 	// Before whoever waits for the end hears of it: an answer to a kill comes

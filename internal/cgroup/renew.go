@@ -1,0 +1,41 @@
+package cgroup
+
+import "strings"
+
+// leftover is the most memory that a group may hold when another sandbox gets
+// it, in bytes: the kernel's own of what is gone, which it takes back when the
+// limit is reached.
+const leftover = 8 << 20
+
+// Renew returns the group for another sandbox with the same limits, when
+// nothing is in it any more; false where it has to be removed: it ran out of
+// memory, something of the former is left, or the kernel does not forget what
+// was counted (version 2). The former Group is not to be used after that. It
+// saves the kernel, and who waits for it, the making and removing of a folder in
+// each hierarchy.
+func (g *Group) Renew() (*Group, bool) {
+	if g.OOM() {
+		return nil, false
+	}
+	for _, m := range g.all {
+		if !g.limits(m) {
+			continue
+		}
+		if tasks, err := m.read("tasks"); m.v2 || err != nil || strings.TrimSpace(tasks) != "" {
+			return nil, false
+		}
+		for _, f := range [...]string{"cpuacct.usage", "memory.max_usage_in_bytes"} {
+			if err := absentIsFine(m.write(f, "0")); err != nil {
+				return nil, false
+			}
+		}
+	}
+	if m := g.members[Memory]; m != nil {
+		if n, err := m.number("memory.usage_in_bytes"); err != nil || n > leftover {
+			return nil, false
+		}
+	}
+	n := &Group{host: g.host, name: g.name, members: g.members, all: g.all, missing: g.missing, held: g.held}
+	g.all, g.members = nil, nil
+	return n, true
+}
