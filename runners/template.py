@@ -80,6 +80,21 @@ def load(path):
     return module
 
 
+def shared():
+    """What memory of this process a child could write for all others, or None.
+    Of a file that was opened to read, a shared mapping cannot be written."""
+    flags = os.path.exists("/proc/self/smaps")  # a kernel may have only the other
+    name = ""
+    with open("/proc/self/smaps" if flags else "/proc/self/maps", errors="replace") as f:
+        for line in f:
+            words = line.split()
+            if not words[0].endswith(":"):
+                name = " ".join(words[5:]) or "of no file"
+            if words[0] == "VmFlags:" and "sh" in words or not flags and words[1].endswith("s"):
+                return name
+    return None
+
+
 def child(runner, wrong, main, late, address, head, buf, ahead):
     kind, ident, offset, count, fds, output = head
     i, result = late(address, count, buf, offset)
@@ -123,6 +138,9 @@ def template():
     runner.warm()
     gc.collect()
     gc.freeze()  # so that no child writes to what it shares
+    name = shared()
+    if name is not None:
+        sys.exit("a module of preload keeps memory that every sandbox would share: " + name)
     connection.send(REPLY.pack(HELLO, 0, address, ROOM))
     last = 0
     while True:

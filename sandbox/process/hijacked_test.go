@@ -121,3 +121,22 @@ func TestForkedWrites(t *testing.T) {
 		t.Errorf("%q %v", b, err)
 	}
 }
+
+// Memory that a module of preload shares with whoever it forks would be the
+// template's, and every sibling's, to write for any guest.
+func TestPreloadSharesNoMemory(t *testing.T) {
+	python, prefix := modules(t, map[string]string{"first": "import mmap\nm = mmap.mmap(-1, 4096)\nm[:6] = b'intact'"})
+	forked, _ := pythonTools(t)
+	forked.Run.Python.Interpreter, forked.Run.Python.Preload = python, []string{"first"}
+	p := siteOf(t, Options{Prefixes: []string{prefix}}, forked)
+	_, err := p.Start(t.Context(), casemate.Spec{Tool: forked})
+	if err == nil {
+		one, two := parkPython(t, p, forked), parkPython(t, p, forked)
+		askPython(t, one, "import first; first.m[:6] = b'broken'")
+		collect(one.Guest())
+		askPython(t, two, "import first; first.m[:6]")
+		t.Errorf("%v", collect(two.Guest()))
+	} else if e := typed(t, err, casemate.ToolFailed); !strings.Contains(e.Error(), "share") {
+		t.Error(err)
+	}
+}
