@@ -21,6 +21,7 @@ func (k *call) result(rp *reply) (*casemate.Result, error) {
 	}
 	res := &casemate.Result{Content: []casemate.Content{}}
 	var text strings.Builder
+	text.Grow(len(rp.stdout) + len(rp.value) + len(rp.stderr) + len(rp.failure) + 16) // may be much: without copies
 	add := func(heading string, b []byte) {
 		if len(b) == 0 {
 			return
@@ -29,7 +30,11 @@ func (k *call) result(rp *reply) (*casemate.Result, error) {
 			text.WriteByte('\n')
 		}
 		text.WriteString(heading)
-		text.WriteString(strings.ToValidUTF8(string(b), "\uFFFD"))
+		if utf8.Valid(b) {
+			text.Write(b)
+		} else {
+			text.Write(bytes.ToValidUTF8(b, []byte("\uFFFD")))
+		}
 	}
 	add("", rp.stdout)
 	add("", rp.value)
