@@ -88,8 +88,11 @@ func (r *Router) owe(p *posted) {
 
 // settle sees to it that the outcomes up to the nth are appended; one that was
 // not is handed over again, and may then stand twice, where a spawner ended
-// between appending and saying so. After an error it is still owed.
+// between appending and saying so. After an error it is still owed. One at a
+// time does this: what another takes out of the list is not appended yet.
 func (r *Router) settle(n uint64) error {
+	r.settling.Lock()
+	defer r.settling.Unlock()
 	for {
 		r.mu.Lock()
 		if len(r.owed) == 0 || r.owed[0].n > n {

@@ -2,6 +2,9 @@ package router
 
 import (
 	"context"
+	"errors"
+	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/casemate/casemate"
@@ -48,6 +51,35 @@ func TestOwedOutcomes(t *testing.T) {
 	if w.b.count() != started {
 		t.Error("a call whose intent was not appended ran")
 	}
+}
+
+// Whoever waits for what is owed learns that it cannot be appended, also where
+// somebody else is waiting for it already.
+func TestOwedOutcomesAreWaitedForByAll(t *testing.T) {
+	k := told{&kept{refuse: "outcome"}}
+	w := newWorld(t, Config{Recorder: k})
+	waits, open := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.owe(&posted{Receipt: casemate.Receipt{Event: "outcome", Call: "c_owed"}, appended: func() error {
+		once.Do(func() { close(waits); <-open })
+		return errors.New("the spawner ended")
+	}})
+	results := make(chan error, 2)
+	go func() { results <- w.settle(1) }()
+	<-waits
+	go func() { results <- w.settle(1) }()
+	for range 100 {
+		runtime.Gosched() // to where it would leave without waiting
+	}
+	close(open)
+	for range 2 {
+		if <-results == nil {
+			t.Error("an outcome that is not appended held nobody up")
+		}
+	}
+	k.mu.Lock()
+	k.refuse = ""
+	k.mu.Unlock()
 }
 
 // A gated backend ends its guests when the gate opens.

@@ -142,8 +142,9 @@ type Router struct {
 	sessions  map[casemate.SessionID]*session
 	seated    int // guests of sessions
 	live      map[*live]struct{}
-	outcomes  uint64    // handed to the recorder, and not waited for
-	owed      []*posted // of them, those that are not known to be appended, oldest first
+	outcomes  uint64     // handed to the recorder, and not waited for
+	owed      []*posted  // of them, those that are not known to be appended, oldest first
+	settling  sync.Mutex // before mu
 
 	order      *list.List // of *keyed whose outcome is kept, used last first
 	keyedBytes int64      // of them
