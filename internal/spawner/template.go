@@ -415,6 +415,7 @@ func (t *template) fork(p *contain.Program, user int, fds []int) (*child, error)
 	if k.fd != nil {
 		k.wait()
 	}
+	closeFDs(k.uppers) // it may have been ready when its template ended
 	return nil, k.err
 }
 
