@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +42,12 @@ time until an ended guest is gone, how a call slows down with more tools and
 sessions, and the system calls of one (with strace). docs/performance.md is what
 --markdown prints.`,
 		Args: noArgs,
-		RunE: runs(func(c *cobra.Command, _ []string) error { return a.bench(c.Context(), o) }),
+		RunE: runs(func(c *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+			defer stop()
+			context.AfterFunc(ctx, stop) // a second Ctrl-C ends it at once
+			return a.bench(ctx, o)
+		}),
 	}
 	f := c.Flags()
 	f.BoolVar(&o.quick, "quick", false, "fewer repetitions: done within a minute")
@@ -66,10 +73,20 @@ type benchRun struct {
 func (a *app) bench(ctx context.Context, o benchOptions) (err error) {
 	b := &benchRun{benchOptions: o, app: a, report: &bench.Report{Machine: bench.ThisMachine(), Quick: o.quick, Floor: bench.FloorSource()}}
 	b.began = time.Now()
+	if o.markdown && a.console.json {
+		return invalid("bench", "leave one of them out", "--markdown and --json are two ways to print one run")
+	}
 	for _, x := range o.only {
 		if !o.known(x) {
 			return invalid("bench", "see casemate bench --json, or leave --only out", "--only %q: there is no subject and no part of that name", x)
 		}
+	}
+	var drawing *os.File
+	if o.svg != "" { // before minutes of work that would have no place
+		if drawing, err = os.OpenFile(o.svg, os.O_WRONLY|os.O_CREATE, 0o644); err != nil {
+			return invalid("bench", "name a file that you may write", "--svg: %w", err)
+		}
+		defer drawing.Close()
 	}
 	if b.place, err = newBenchPlace(ctx); err != nil {
 		return err
@@ -79,8 +96,8 @@ func (a *app) bench(ctx context.Context, o benchOptions) (err error) {
 	for i := len(b.closes) - 1; i >= 0; i-- {
 		b.closes[i]()
 	}
-	if err == nil {
-		err = ctx.Err()
+	if ctx.Err() != nil {
+		return &casemate.Error{Op: "bench", Kind: casemate.Cancelled, Err: errors.New("it was ended before it had measured everything")}
 	}
 	if err != nil {
 		return err
@@ -89,7 +106,11 @@ func (a *app) bench(ctx context.Context, o benchOptions) (err error) {
 	b.report.Judge()
 	if o.svg != "" {
 		b.report.Drawing = filepath.Base(o.svg)
-		if err := os.WriteFile(o.svg, []byte(b.report.SVG()), 0o644); err != nil {
+		err := drawing.Truncate(0)
+		if err == nil {
+			_, err = drawing.WriteString(b.report.SVG())
+		}
+		if err != nil {
 			return &casemate.Error{Op: "bench", Kind: casemate.Internal, Err: err, Fix: "name a file that you may write"}
 		}
 	}
@@ -239,7 +260,7 @@ func (o benchOptions) known(x string) bool {
 	for _, p := range (&benchPeers{}).peers() {
 		names = append(names, p.name)
 	}
-	return slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, x) })
+	return x != "" && slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, x) })
 }
 
 // wants says whether --only names a subject, or a part.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ type benchPlace struct {
 	self   string   // this binary
 	init   string   // and its casemate-init
 	lacks  []string // limits that this host does not give
+	token  string   // of the servers: whoever is on this machine reaches their port
 	static string   // a static program that ends at once: busybox; "" where there is none
 }
 
@@ -41,7 +43,7 @@ const (
 )
 
 func newBenchPlace(ctx context.Context) (p *benchPlace, err error) {
-	p = &benchPlace{}
+	p = &benchPlace{token: rand.Text()}
 	if p.self, err = os.Executable(); err == nil {
 		p.self, err = filepath.EvalSymlinks(p.self)
 	}

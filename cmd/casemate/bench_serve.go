@@ -23,9 +23,6 @@ func (a *app) benchServerCommand() *cobra.Command {
 		RunE: runs(func(*cobra.Command, []string) error { return bench.Serve(os.Stdin, os.Stdout, false) })}
 }
 
-// benchToken is the bearer token of a server that only the bench knows of.
-const benchToken = "casemate-bench-0123456789abcdef0123456789abcdef"
-
 // params of tools/call, and a word of the answers.
 const (
 	callEcho   = `{"name":"echo","arguments":{"text":"hello"}}`
@@ -94,7 +91,7 @@ func (p *benchPlace) serving(ctx context.Context) (config string, err error) {
 // casemate is the casemate of this very binary, in the place.
 func (p *benchPlace) casemate(ctx context.Context, config string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, p.self, args...)
-	cmd.Dir, cmd.Env = p.dir, append(p.environ(config), "CASEMATE_TOKEN="+benchToken)
+	cmd.Dir, cmd.Env = p.dir, append(p.environ(config), "CASEMATE_TOKEN="+p.token)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 15 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the bench, which ends its children
@@ -135,7 +132,7 @@ func newBenchServers(ctx context.Context, p *benchPlace) (s *benchServers, err e
 		return s, err
 	}
 	s.ends = append(s.ends, func() { cmd.Process.Signal(syscall.SIGTERM); cmd.Wait() })
-	if s.http, err = dialHTTP(ctx, "http://"+at+"/mcp", benchToken); err != nil {
+	if s.http, err = dialHTTP(ctx, "http://"+at+"/mcp", p.token); err != nil {
 		err = fmt.Errorf("%w: %s", err, lastLine(said))
 	}
 	return s, err
