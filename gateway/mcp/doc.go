@@ -68,9 +68,10 @@
 // sent: what is open is closed, so that the client has one whole message, whose
 // content ends with why, or whose _meta says so (casemate/notes) where content
 // stands in the middle, and which says isError. Other messages to that client,
-// over HTTP in that answer, wait until then; over HTTP those are then lost, and an
-// answer whose MCP session ends in the middle is cut off, as no client can take
-// for its end. A client over HTTP that takes nothing for 30 s has hung up.
+// over HTTP in that answer, wait until then; over HTTP those are then lost. A
+// client over HTTP that takes nothing for 30 s has hung up: its connection is cut,
+// as is one whose request ends before its answer does, which no client can take
+// for the end of it.
 //
 // # Errors
 //

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,9 +34,11 @@ type eventStream struct {
 	http.ResponseWriter
 	ctx  context.Context // of the request
 	turn chan struct{}   // holds a value while somebody writes an event
+	left atomic.Bool     // the SDK is done with the request
 
 	mu   sync.Mutex // while bytes are written
 	open bool       // a long result began, and is not whole
+	lost bool       // a part of it was not written
 	over bool       // nothing is written any more
 }
 
@@ -95,10 +98,16 @@ func (e *eventStream) frame() (head, tail string) { return "event: message\ndata
 // end is called when the SDK is done with the request: nothing is written when
 // it returns. It says whether a long result is cut off.
 func (e *eventStream) end() (cut bool) {
-	e.mu.Lock()
+	e.left.Store(true)
+	rc := http.NewResponseController(e.ResponseWriter)
+	if !e.mu.TryLock() {
+		rc.SetWriteDeadline(time.Unix(1, 0)) // a client that does not read holds up nothing
+		e.mu.Lock()
+		rc.SetWriteDeadline(time.Time{})
+	}
 	defer e.mu.Unlock()
 	e.over = true
-	return e.open
+	return e.open || e.lost
 }
 
 // A partWriter writes parts of a long result.
@@ -107,11 +116,14 @@ type partWriter struct{ e *eventStream }
 func (p partWriter) Write(b []byte) (int, error) {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()
-	if p.e.over {
-		return 0, io.ErrClosedPipe
-	}
 	rc := http.NewResponseController(p.e.ResponseWriter)
 	rc.SetWriteDeadline(time.Now().Add(writeTime)) // an error means a transport without deadlines
 	defer rc.SetWriteDeadline(time.Time{})
-	return p.e.ResponseWriter.Write(b)
+	if p.e.over || p.e.left.Load() { // after the deadline, which end shortens
+		p.e.lost = true
+		return 0, io.ErrClosedPipe
+	}
+	n, err := p.e.ResponseWriter.Write(b)
+	p.e.lost = p.e.lost || err != nil
+	return n, err
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -196,5 +198,41 @@ func longResults(t *testing.T, ask longClient, version string) {
 	ask(t, long{Before: firstHead + `{}}`}) // it may tell that the server was started afresh
 	if _, line := ask(t, long{Before: firstHead + `{"content":[]}}`}); !strings.Contains(string(line), `"content":[]`) {
 		t.Errorf("a short one: %s", line)
+	}
+}
+
+// TestCutLongResult: where the request ends before its long result does, also
+// with a client that does not read, the client takes it for no whole one.
+func TestCutLongResult(t *testing.T) {
+	wrote, stopped := make(chan error, 1), make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e := newEventStream(w, r)
+		go func() {
+			out := e.hold()
+			defer e.free()
+			_, err := out.Write(make([]byte, 64<<20)) // more than the client's side takes unread
+			wrote <- err
+		}()
+		<-stopped
+		if !e.end() {
+			t.Error("it was whole")
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	defer srv.Close()
+	res, err := http.Get(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if n, err := io.CopyN(io.Discard, res.Body, 1<<20); err != nil {
+		t.Fatal(n, err)
+	}
+	close(stopped)
+	if err := <-wrote; err == nil {
+		t.Error("it was written on")
+	}
+	if _, err := io.Copy(io.Discard, res.Body); err == nil {
+		t.Error("it ends as if it were whole")
 	}
 }
