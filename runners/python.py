@@ -5,7 +5,7 @@ each Call the Value of the last expression, or a Failure, and Done. What the
 code prints goes to descriptors 1 and 2 as in any program. The argument "code"
 runs as the module __main__, which later calls of a session share.
 
-Started as `python3 -I -B -X utf8 runner MODULE...`, it serves calls through
+Started as `python3 -I -S -B -X utf8 runner MODULE...`, it serves calls through
 the first process of its sandbox (interpret.go). The modules are imported
 before the guest is ready.
 
@@ -215,9 +215,20 @@ def flush_c():
     c_flush[0](None)
 
 
+def sites():
+    """What an interpreter does about site-packages when it starts, but for the
+    lines of code in .pth files: any package may leave one there, for debuggers,
+    coverage or a host's proxy, and nobody named it for this tool."""
+    import site
+    site.exec = lambda line: None
+    site.main()
+
+
 def prepare(modules):
     """What is done before there is code, in the interpreter or in who forks
     it. Returns the text of what went wrong, or None."""
+    if sys.flags.no_site:
+        sites()
     for f in (sys.stdout, sys.stderr):
         f.reconfigure(line_buffering=True, errors="backslashreplace")
     os.environ.setdefault("MPLBACKEND", "Agg")

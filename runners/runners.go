@@ -72,12 +72,15 @@ func Node() []byte { return node }
 func Command(g plan.Guest, program string) []string {
 	argv := []string{g.Interpreter}
 	if g.Runner == "python" {
-		// Isolated: no PYTHON* variable, no user site, no working folder before
-		// the library. UTF-8 whatever the locale.
-		argv = append(argv, "-I", "-B", "-X", "utf8")
+		argv = append(argv, pythonFlags()...)
 	}
 	return append(append(argv, program), g.Preload...)
 }
+
+// pythonFlags are for an interpreter that is isolated: no PYTHON* variable, no
+// user site, no working folder before the library, UTF-8 whatever the locale. The
+// runner does what -S leaves out (sites in python.py).
+func pythonFlags() []string { return []string{"-I", "-S", "-B", "-X", "utf8"} }
 
 // Serve says that the guest is ready and answers calls for the runners exec,
 // shell, files and mcp, one at a time, until the router hangs up (nil), or after

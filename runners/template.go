@@ -31,7 +31,7 @@ func ServeTemplate(conn *os.File, g plan.Guest, path string, stopped *sync.Mutex
 	if s.reap, err = newReaper(stopped); err != nil {
 		return err
 	}
-	argv := append([]string{g.Interpreter, "-I", "-B", "-X", "utf8", path}, g.Preload...)
+	argv := append(append([]string{g.Interpreter}, append(pythonFlags(), path)...), g.Preload...)
 	t, err := s.start(command{argv: argv, socket: s.conn.fd})
 	if err != nil {
 		return err

@@ -1,6 +1,6 @@
 """The template of a Python tool's sandboxes.
 
-Started as `python3 -I -B -X utf8 template MODULE...` by runners.Template, in a
+Started as `python3 -I -S -B -X utf8 template MODULE...` by runners.Template, in a
 sandbox of its own that nothing of a tool or a planner enters. It imports the
 modules, and then forks a child whenever the spawner asks, ahead of the calls.
 
