@@ -5,7 +5,7 @@ import "strings"
 // leftover is the most memory that a group may hold when another sandbox gets
 // it, in bytes: the kernel's own of what is gone, which it takes back when the
 // limit is reached.
-const leftover = 8 << 20
+const leftover = 4 << 20
 
 // Renew returns the group for another sandbox with the same limits, when
 // nothing is in it any more; false where it has to be removed: it ran out of

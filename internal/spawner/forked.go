@@ -46,7 +46,8 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 	b.guest = g
 	undo = append(undo, func() { b.closeGrants(); s.freeSlot(b.slot) })
 	var degraded []string
-	if b.group, err = s.groupFor(g, host, &degraded); err != nil {
+	b.limits = limitsOf(g, host)
+	if b.group, err = s.groupFor(b.limits, g, host, &degraded); err != nil {
 		return nil, nil, nil, err
 	}
 	undo = append(undo, func() { b.group.Remove() })

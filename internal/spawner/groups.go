@@ -17,11 +17,10 @@ type readyGroup struct {
 	group  *cgroup.Group
 }
 
-// groupFor returns a group with the limits of g: one that served a forked guest
+// groupFor returns a group with the limits that g wants: one that served a forked guest
 // which is gone, or a fresh one. It adds to degraded what the host does not hold
 // and may leave out.
-func (s *server) groupFor(g plan.Guest, host plan.Host, degraded *[]string) (*cgroup.Group, error) {
-	want := limitsOf(g, host)
+func (s *server) groupFor(want cgroup.Limits, g plan.Guest, host plan.Host, degraded *[]string) (*cgroup.Group, error) {
 	s.mu.Lock()
 	i := slices.IndexFunc(s.ready, func(r readyGroup) bool { return r.limits == want })
 	if i >= 0 {
@@ -42,21 +41,28 @@ func (s *server) groupFor(g plan.Guest, host plan.Host, degraded *[]string) (*cg
 // letGroup keeps the group of a forked guest that is gone for another, or
 // removes it; b.groupMu is held.
 func (s *server) letGroup(b *box) {
-	if b.offspring != nil && !b.narrowed && len(b.enforced.Degraded) == 0 {
-		if group, ok := b.group.Renew(); ok {
-			s.mu.Lock()
-			keep := !s.ended && len(s.ready) < maxGroups
-			if keep {
-				s.ready = append(s.ready, readyGroup{limitsOf(b.guest, s.plan.Host), group})
-			}
-			s.mu.Unlock()
-			if !keep {
-				group.Remove()
-			}
-			return
+	if b.offspring == nil || b.narrowed || len(b.enforced.Degraded) > 0 || b.limit != "" {
+		b.group.Remove()
+		return
+	}
+	group, ok := b.group.Renew()
+	if !ok {
+		b.group.Remove()
+		return
+	}
+	s.mu.Lock()
+	if !s.ended {
+		s.ready = append(s.ready, readyGroup{b.limits, group})
+		group = nil
+		if len(s.ready) > maxGroups { // of limits that nobody asks for any more, perhaps
+			group = s.ready[0].group
+			s.ready = slices.Delete(s.ready, 0, 1)
 		}
 	}
-	b.group.Remove()
+	s.mu.Unlock()
+	if group != nil {
+		group.Remove()
+	}
 }
 
 // dropGroups removes the groups that wait.

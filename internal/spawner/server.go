@@ -163,6 +163,7 @@ func (s *server) setPlan(fd int) error {
 		return err
 	}
 	s.retireOthers(p)
+	s.dropGroups()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.records == nil && p.Host.Records != "" {

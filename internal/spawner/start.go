@@ -43,9 +43,10 @@ type box struct {
 	narrowed bool
 	donated  int // inputs
 
-	groupMu sync.Mutex // of the group's files; after mu
-	ended   bool       // and they are closed
-	limit   string     // that ended it, once it is gone
+	groupMu sync.Mutex    // of the group's files; after mu
+	ended   bool          // and they are closed
+	limit   string        // that ended it, once it is gone
+	limits  cgroup.Limits // of the group of a forked guest
 }
 
 // A source is one opened grant.
