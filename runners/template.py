@@ -149,8 +149,8 @@ def template():
             os._exit(0)
         head = HEAD.unpack_from(buf)
         if head[0] == REAP:
-            _, status = os.waitpid(head[1], 0)
-            connection.send(REPLY.pack(REAPED, head[1], status, 0))
+            _, status, used = os.wait4(head[1], 0)
+            connection.send(REPLY.pack(REAPED, head[1], status, int((used.ru_utime + used.ru_stime) * 1e9)))
             continue
         given = []
         for level, kind, data in control:

@@ -24,7 +24,7 @@ const (
 	LateForked = 4 // ← the number that the child has for the template, or minus an errno
 	LateReady  = 5 // ← of the child: its walls are up; the upper folders come with it
 	LateFailed = 6 // ← of the child: the call that failed, and its result
-	LateReaped = 7 // ← the wait status
+	LateReaped = 7 // ← the wait status, nanoseconds of processor time
 )
 
 // LateHeader is the length of a packet's head, in bytes.

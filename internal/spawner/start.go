@@ -595,7 +595,8 @@ func (b *box) pid() int {
 // returns how, and the processor time that is known of it.
 func (b *box) wait() (syscall.WaitStatus, time.Duration) {
 	if b.offspring != nil {
-		return b.offspring.wait(), 0
+		how := b.offspring.wait()
+		return how.ws, how.used
 	}
 	state, err := b.proc.Wait()
 	if err != nil { // nobody else waits for it

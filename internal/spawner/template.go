@@ -37,7 +37,7 @@ type template struct {
 	next     uint64
 	programs map[string]*contain.Program
 	making   map[uint64]*child
-	reaping  map[int]chan syscall.WaitStatus
+	reaping  map[int]chan ended
 	over     bool
 	retired  bool // no new child
 	children int
@@ -58,7 +58,14 @@ type child struct {
 	err     error         //
 	done    chan struct{} // closed when its walls are up, or err is why not
 	ready   bool          // it said so
-	ws      syscall.WaitStatus
+	ended
+}
+
+// ended is how a child ended, and the processor time that it and what it waited
+// for had used.
+type ended struct {
+	ws   syscall.WaitStatus
+	used time.Duration
 }
 
 // idleTemplate is how long a template without children is kept.
@@ -81,7 +88,7 @@ func (s *server) templateOf(g plan.Guest, host plan.Host) (*template, error) {
 		t := s.templates[key]
 		mine := t == nil
 		if mine {
-			t = &template{s: s, key: key, told: make(chan struct{}), programs: map[string]*contain.Program{}, making: map[uint64]*child{}, reaping: map[int]chan syscall.WaitStatus{}}
+			t = &template{s: s, key: key, told: make(chan struct{}), programs: map[string]*contain.Program{}, making: map[uint64]*child{}, reaping: map[int]chan ended{}}
 			s.templates[key] = t
 		}
 		s.mu.Unlock()
@@ -303,7 +310,7 @@ func (t *template) read() {
 		switch {
 		case w.kind == contain.LateReaped:
 			if ch := t.reaping[int(w.id)]; ch != nil {
-				ch <- syscall.WaitStatus(w.a)
+				ch <- ended{syscall.WaitStatus(w.a), time.Duration(w.b)}
 				delete(t.reaping, int(w.id))
 			}
 		case k == nil:
@@ -352,7 +359,7 @@ func (t *template) gone() {
 		t.made(id, k)
 	}
 	for number, ch := range t.reaping {
-		ch <- syscall.WaitStatus(unix.SIGKILL) // what it forked is killed with it
+		ch <- ended{ws: syscall.WaitStatus(unix.SIGKILL)} // what it forked is killed with it
 		delete(t.reaping, number)
 	}
 	t.conn.Close()
@@ -437,12 +444,12 @@ func (k *child) watch(id uint64, pidfd int) {
 			})
 		}
 		// Its answer comes after everything that the child said.
-		ws := k.template.reap(k.number)
+		how := k.template.reap(k.number)
 		k.fd.Close()
 		k.template.mu.Lock()
-		k.ws = ws
+		k.ended = how
 		if k.err == nil && !k.ready {
-			k.err = &spawn.Failed{Kind: "internal", What: "the sandbox died while it was set up: wait status " + strconv.Itoa(int(ws)), Fix: "see whether the host or the tool's memory is short"}
+			k.err = &spawn.Failed{Kind: "internal", What: "the sandbox died while it was set up: wait status " + strconv.Itoa(int(how.ws)), Fix: "see whether the host or the tool's memory is short"}
 		}
 		k.template.made(id, k)
 		k.template.mu.Unlock()
@@ -452,9 +459,9 @@ func (k *child) watch(id uint64, pidfd int) {
 
 // wait blocks until the first process has ended, with all others of its
 // namespace, and returns how.
-func (k *child) wait() syscall.WaitStatus {
+func (k *child) wait() ended {
 	<-k.gone
-	return k.ws
+	return k.ended
 }
 
 // signal sends sig to the first process; SIGKILL ends every process of its
@@ -470,8 +477,8 @@ func (k *child) signal(sig unix.Signal) error {
 
 // reap returns how a child ended that has ended. A template that does not say
 // so in time is killed, with everything that it forked.
-func (t *template) reap(number int) syscall.WaitStatus {
-	ch := make(chan syscall.WaitStatus, 1)
+func (t *template) reap(number int) ended {
+	ch := make(chan ended, 1)
 	var packet [contain.LateHeader]byte
 	binary.LittleEndian.PutUint64(packet[:], contain.LateReap)
 	binary.LittleEndian.PutUint64(packet[8:], uint64(number))
@@ -482,7 +489,7 @@ func (t *template) reap(number int) syscall.WaitStatus {
 	}
 	t.mu.Unlock()
 	if err != nil {
-		return syscall.WaitStatus(unix.SIGKILL)
+		return ended{ws: syscall.WaitStatus(unix.SIGKILL)}
 	}
 	late := time.AfterFunc(setupTime*time.Second, t.box.kill)
 	defer late.Stop()

@@ -457,3 +457,22 @@ func TestForkedOutputIsTheTools(t *testing.T) {
 		}
 	}
 }
+
+// TestUsageOfPython: what a call used is known, whichever way its interpreter
+// came to be, and that of its own children with it.
+func TestUsageOfPython(t *testing.T) {
+	forked, alone := pythonTools(t)
+	b := subject(t).Open(t, forked, alone)
+	for _, tool := range []*casemate.Tool{forked, alone} {
+		s := parkPython(t, b, tool)
+		askPython(t, s, "import os, time\npid = os.fork()\nwhile time.process_time() < 0.2: bytes(1000)\nif pid == 0: os._exit(0)\nos.waitpid(pid, 0)\nprint('done')")
+		if c := collect(s.Guest()); c.stdout != "done\n" {
+			t.Fatal(c)
+		}
+		s.Close()
+		x, err := s.Wait(t.Context())
+		if err != nil || x.Usage.CPU < 300*time.Millisecond || x.Usage.CPU > time.Minute || x.Usage.Memory <= 0 {
+			t.Errorf("%s used %v and %d bytes, %v", tool.Name, x.Usage.CPU, x.Usage.Memory, err)
+		}
+	}
+}
