@@ -19,6 +19,7 @@ import errno
 import gc
 import mmap
 import os
+import resource
 import socket
 import struct
 import sys
@@ -111,6 +112,8 @@ def reserve(n):
 
 
 def template():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096) if hard >= 0 else 4096, hard))
     reserve(MAX_FDS)
     runner = load(RUNNER)
     wrong = runner.prepare(sys.argv[1:])

@@ -32,7 +32,12 @@
 // Methods of a Group may be called at the same time, but none after Remove.
 package cgroup
 
-import "os"
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // The controls, in the words of the manifest.
 const (
@@ -50,8 +55,22 @@ var controllers = map[string]string{Memory: "memory", CPU: "cpu", Processes: "pi
 // threads too.
 type Limits struct{ Memory, MilliCPU, Processes int64 }
 
-// A Missing is a control that this host does not give to this user.
-type Missing struct{ Control, Why, Fix string }
+// A Missing is a control that this host does not give to this user; or not now,
+// being short of descriptors or memory, which may pass.
+type Missing struct {
+	Control, Why, Fix string
+	Short             bool
+}
+
+// short says whether an error may pass.
+func short(err error) bool {
+	for _, errno := range [...]unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
 
 func (m *Missing) Error() string {
 	return m.Control + " cannot be held by a cgroup: " + m.Why + "; " + m.Fix
@@ -98,5 +117,14 @@ func failure(file string, err error) string {
 	}
 	return file + ": " + err.Error()
 }
+
+// A fileError is a failure that keeps what it came of.
+type fileError struct {
+	file string
+	err  error
+}
+
+func (e *fileError) Error() string { return failure(e.file, e.err) }
+func (e *fileError) Unwrap() error { return e.err }
 
 func isRoot() bool { return os.Geteuid() == 0 }

@@ -29,7 +29,7 @@ func (g *Group) freeze(on bool) error {
 	m := g.members[Freezer]
 	switch {
 	case m == nil:
-		return &Missing{Freezer, "the group has none", "see casemate doctor"}
+		return &Missing{Control: Freezer, Why: "the group has none", Fix: "see casemate doctor"}
 	case m.v2:
 		value := map[bool]string{true: "1", false: "0"}[on]
 		if err := m.write("cgroup.freeze", value); err != nil || !on {

@@ -65,7 +65,8 @@ func (l Limits) of(control string) int64 {
 
 // Limit sets limits of controls that the group was made for, once. What cannot
 // be held is a *Missing, unless degrade says that its control may be; a limit
-// that the group is over already always is.
+// that the group is over already, or that the host is too short of something to
+// set, always is.
 func (g *Group) Limit(l Limits, degrade func(control string) bool) error {
 	for _, control := range [...]string{Memory, CPU, Processes} {
 		n := l.of(control)
@@ -75,13 +76,13 @@ func (g *Group) Limit(l Limits, degrade func(control string) bool) error {
 		missing, over := g.missing[control], false
 		if m := g.members[control]; m != nil {
 			if err := m.set(control, n); err != nil {
-				missing, over = &Missing{control, failure(m.path, err), g.host.fixOf(control)}, errors.Is(err, unix.EBUSY)
+				missing, over = &Missing{control, failure(m.path, err), g.host.fixOf(control), short(err)}, errors.Is(err, unix.EBUSY)
 			}
 		}
 		switch {
 		case missing == nil:
 			g.held[control] = "cgroup"
-		case over || !degrade(control):
+		case over || missing.Short || !degrade(control):
 			return missing
 		}
 	}
@@ -109,7 +110,7 @@ func (h Host) fixOf(control string) string {
 func (h Host) join(g *Group, control string) (*member, *Missing) {
 	p := h.places[control]
 	if p.why != "" || p.own == nil && !p.v2 {
-		return nil, &Missing{control, p.why, h.fixOf(control)}
+		return nil, &Missing{control, p.why, h.fixOf(control), false}
 	}
 	for _, m := range g.all {
 		if m.v2 == p.v2 && (p.v2 || m.parent.path == p.own.path) {
@@ -129,7 +130,7 @@ func (h Host) join(g *Group, control string) (*member, *Missing) {
 		m.folder, err = m.parent.make(g.name)
 	}
 	if err != nil {
-		return nil, &Missing{control, failure(where, err), h.fixOf(control)}
+		return nil, &Missing{control, failure(where, err), h.fixOf(control), short(err)}
 	}
 	g.members[control] = m
 	g.all = append(g.all, m)
@@ -230,7 +231,7 @@ func (g *Group) Lower(l Limits) error {
 func (g *Group) Add(pid int) error {
 	for _, m := range g.all {
 		if err := m.write("cgroup.procs", strconv.Itoa(pid)); err != nil {
-			return errors.New(failure(m.path+"/cgroup.procs", err))
+			return &fileError{m.path + "/cgroup.procs", err}
 		}
 	}
 	return nil
@@ -254,7 +255,7 @@ func (g *Group) Enter() (leave func() error, err error) {
 		var stuck error
 		for _, out := range outs[:inside] {
 			if _, err := out.WriteString("0"); err != nil {
-				stuck = errors.Join(ErrStuck, errors.New(failure(out.Name(), err)))
+				stuck = errors.Join(ErrStuck, &fileError{out.Name(), err})
 			}
 		}
 		for _, f := range append(ways, outs...) {
@@ -272,14 +273,14 @@ func (g *Group) Enter() (leave func() error, err error) {
 		}{{m.folder, &ways}, {m.parent, &outs}} {
 			f, err := way.of.file("tasks", unix.O_WRONLY)
 			if err != nil {
-				return nil, errors.Join(errors.New(failure(way.of.path+"/tasks", err)), leave())
+				return nil, errors.Join(&fileError{way.of.path + "/tasks", err}, leave())
 			}
 			*way.to = append(*way.to, f)
 		}
 	}
 	for _, way := range ways {
 		if _, err := way.WriteString("0"); err != nil {
-			return nil, errors.Join(errors.New(failure(way.Name(), err)), leave())
+			return nil, errors.Join(&fileError{way.Name(), err}, leave())
 		}
 		inside++
 	}
@@ -306,7 +307,7 @@ func (g *Group) Remove() error {
 	var first error
 	for _, m := range g.all {
 		if err := m.remove(g.name); err != nil && first == nil {
-			first = errors.New(failure(m.path, err))
+			first = &fileError{m.path, err}
 		}
 		m.close()
 	}

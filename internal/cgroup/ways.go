@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +27,7 @@ func (g *Group) Ways() (ways []*os.File, err error) {
 			for _, w := range ways {
 				w.Close()
 			}
-			return nil, errors.New(failure(m.path+"/"+name, err))
+			return nil, &fileError{m.path + "/" + name, err}
 		}
 		ways = append(ways, f)
 	}

@@ -40,15 +40,22 @@ func explain(r *contain.Report) *spawn.Failed {
 // explainClone says why the sandbox's first process did not start.
 func explainClone(err error) error {
 	f := &spawn.Failed{Kind: "unsupported", Control: "user namespace", What: "cannot make a sandbox: " + err.Error(), Fix: userNamespaceFix()}
-	var errno syscall.Errno
-	if errors.As(err, &errno) && (errno == syscall.EAGAIN || errno == syscall.ENOMEM || errno == syscall.EMFILE || errno == syscall.ENFILE) {
-		f.Kind, f.Control, f.Fix = "busy", "", "try again; the host is out of processes, memory or descriptors"
+	if short(err) {
+		f.Kind, f.Control, f.Fix = "busy", "", shortFix
 	}
-	if errno == syscall.ENOSPC {
+	if errors.Is(err, syscall.ENOSPC) {
 		f.Fix = "raise user.max_user_namespaces (sysctl) and the limits of the other namespaces beside it"
 	}
 	return f
 }
+
+// short says whether an error may pass.
+func short(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && (errno == syscall.EAGAIN || errno == syscall.ENOMEM || errno == syscall.EMFILE || errno == syscall.ENFILE)
+}
+
+const shortFix = "try again; the host is out of processes, memory or descriptors"
 
 // userNamespaceFix names what on this host keeps users from namespaces.
 func userNamespaceFix() string {
@@ -65,19 +72,25 @@ func userNamespaceFix() string {
 	return "run Casemate where user namespaces are allowed: in Docker, --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined, or a profile that allows clone, unshare, mount and pivot_root"
 }
 
+// A watchError says that a sandbox's memory cannot be watched.
+type watchError struct{ error }
+
+func (e watchError) Error() string { return "cannot watch the sandbox's memory: " + e.error.Error() }
+func (e watchError) Unwrap() error { return e.error }
+
 // mountBelow returns a mount point beneath path, or "".
-func mountBelow(path string) string {
+func mountBelow(path string) (string, error) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return path
+		return "", err
 	}
 	prefix := strings.TrimSuffix(path, "/") + "/"
 	for line := range strings.SplitSeq(string(b), "\n") {
 		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(unescape(f[4]), prefix) {
-			return unescape(f[4])
+			return unescape(f[4]), nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // unescape undoes the octal escapes of proc_pid_mountinfo(5).

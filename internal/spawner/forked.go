@@ -79,7 +79,7 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 		return nil, nil, nil, os.NewSyscallError("recvmsg", unix.EMFILE)
 	}
 	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
-		return nil, nil, nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
+		return nil, nil, nil, watchError{err}
 	}
 	enforced, err := s.enforced(b, &contain.Report{Spaces: contain.SpacesOf(strconv.Itoa(k.pid)), Seccomp: k.program.Seccomp, Landlock: k.program.Landlock}, host, degraded)
 	if err != nil {

@@ -42,7 +42,8 @@ type server struct {
 	forks  chan fork
 	router *spawn.Conn
 
-	null   *os.File      // /dev/null
+	null   *os.File // /dev/null
+	lost   lost
 	starts atomic.Int64  // under way
 	groups atomic.Uint64 // made so far; a name that could not be removed does not come again
 
@@ -89,6 +90,9 @@ func Main() int {
 	s.fewer = sync.NewCond(&s.mu)
 	var err error
 	if s.null, err = os.OpenFile("/dev/null", os.O_RDWR, 0); err != nil {
+		return fatal(err)
+	}
+	if s.lost.folder, err = os.Open("/proc/self/fd"); err != nil {
 		return fatal(err)
 	}
 	operator := spawn.Polled(os.NewFile(OperatorFD, "operator"))
@@ -248,7 +252,10 @@ func (s *server) reply(c *spawn.Conn, m *spawn.Message, err error) {
 	}
 	f, ok := err.(*spawn.Failed)
 	if !ok {
-		f = &spawn.Failed{Kind: "internal", What: err.Error()}
+		f = &spawn.Failed{Kind: "internal", What: err.Error(), Fix: "run casemate doctor"}
+		if short(err) {
+			f.Kind, f.Fix = "busy", shortFix
+		}
 	}
 	c.Send(&spawn.Message{Op: spawn.OpFailed, Seq: m.Seq, Failed: *f})
 }
@@ -301,6 +308,9 @@ func (s *server) forker() {
 	runtime.LockOSThread()
 	for f := range s.forks {
 		p, err := f.start()
+		if err != nil {
+			s.lost.look(lostAge)
+		}
 		f.done <- forked{p, err}
 	}
 }

@@ -196,7 +196,7 @@ func (s *server) dress(b *box, setup contain.Setup, host plan.Host) (_ *spawn.St
 	}
 	// The whole sandbox ends when it is out of memory; nothing runs in it yet.
 	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
-		return nil, &spawn.Failed{Kind: "internal", What: "cannot watch the sandbox's memory: " + err.Error()}
+		return nil, watchError{err}
 	}
 	if b.guest.Runner == "mcp" {
 		if err := s.streams(b); err != nil {
@@ -282,7 +282,9 @@ func limitGroup(group *cgroup.Group, g plan.Guest, host plan.Host, degraded *[]s
 		}
 		return ok
 	})
-	if missing, ok := errors.AsType[*cgroup.Missing](err); ok {
+	if missing, ok := errors.AsType[*cgroup.Missing](err); ok && missing.Short {
+		return &spawn.Failed{Kind: "busy", What: missing.Control + " cannot be limited now: " + missing.Why, Fix: shortFix}
+	} else if ok {
 		return &spawn.Failed{Kind: "unsupported", Control: missing.Control,
 			What: missing.Control + " cannot be limited here: " + missing.Why, Fix: missing.Fix}
 	}
@@ -295,6 +297,9 @@ func (s *server) openGrants(b *box) error {
 		fd, st, err := contain.OpenSource(m)
 		if err != nil {
 			b.closeGrants()
+			if short(err) {
+				return err
+			}
 			return &spawn.Failed{Kind: "invalid", What: "cannot grant " + m.At + ": " + err.Error(), Fix: "make it readable, or change the path in the configuration and trust it again"}
 		}
 		src := source{host: fd, stat: st, mount: -1, upper: -1}
@@ -313,17 +318,28 @@ func (s *server) openGrants(b *box) error {
 
 func (s *server) mountOf(b *box, fd int, st unix.Stat_t, m plan.Mount) (int, error) {
 	if !m.Prefix {
-		if at := mountBelow(m.Source); at != "" {
+		at, err := mountBelow(m.Source)
+		if err != nil {
+			return -1, err
+		}
+		if at != "" {
 			return -1, &spawn.Failed{Kind: "invalid", What: "cannot grant " + m.Source + ": " + at + " is mounted in it", Fix: "grant " + at + " by itself, or not at all"}
 		}
 	}
 	mount, err := contain.Clone(fd, m)
+	if short(err) {
+		return -1, err
+	}
 	if err != nil {
 		return -1, &spawn.Failed{Kind: "unsupported", Control: "mounts", What: "cannot mount " + m.Source + ": " + err.Error(), Fix: "Linux 5.12 or newer, and CAP_SYS_ADMIN"}
 	}
 	ns, err := s.idmapped(idmap{st.Uid, st.Gid, b.slot})
 	if err == nil {
 		err = idmapMount(mount, ns)
+	}
+	if short(err) {
+		unix.Close(mount)
+		return -1, err
 	}
 	if err != nil && m.Write {
 		unix.Close(mount)
