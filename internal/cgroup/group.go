@@ -59,6 +59,16 @@ func (h Host) make(name string, l Limits) *Group {
 	return g
 }
 
+// Short returns a control that the group lacks for what may pass, or nil.
+func (g *Group) Short() *Missing {
+	for _, m := range g.missing {
+		if m.Short {
+			return m
+		}
+	}
+	return nil
+}
+
 func (l Limits) of(control string) int64 {
 	return map[string]int64{Memory: l.Memory, CPU: l.MilliCPU, Processes: l.Processes}[control]
 }

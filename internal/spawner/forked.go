@@ -63,7 +63,7 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 	closeFDs(theirs)
 	if err != nil {
 		if b.group.OOM() {
-			err = &spawn.Failed{Kind: "killed-by-limit", What: "the memory that the tool has does not hold a sandbox", Fix: "raise memory in the manifest"}
+			err = tooLittleMemory()
 		}
 		return nil, nil, nil, err
 	}

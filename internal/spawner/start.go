@@ -153,6 +153,11 @@ func (s *server) bare(hostNetwork, template bool) (*box, error) {
 		return nil, err
 	}
 	b.group = s.cg.Prepare(strconv.FormatUint(s.groups.Add(1), 10))
+	if missing := b.group.Short(); missing != nil { // it would get no limit
+		b.group.Remove()
+		s.freeSlot(b.slot)
+		return nil, shortOf(missing)
+	}
 	b.template = template
 	if b.proc, b.setup, b.pipe, err = s.spawnInit(b, hostNetwork, template); err != nil {
 		b.group.Remove()
@@ -283,12 +288,16 @@ func limitGroup(group *cgroup.Group, g plan.Guest, host plan.Host, degraded *[]s
 		return ok
 	})
 	if missing, ok := errors.AsType[*cgroup.Missing](err); ok && missing.Short {
-		return &spawn.Failed{Kind: "busy", What: missing.Control + " cannot be limited now: " + missing.Why, Fix: shortFix}
+		return shortOf(missing)
 	} else if ok {
 		return &spawn.Failed{Kind: "unsupported", Control: missing.Control,
 			What: missing.Control + " cannot be limited here: " + missing.Why, Fix: missing.Fix}
 	}
 	return err
+}
+
+func shortOf(m *cgroup.Missing) *spawn.Failed {
+	return &spawn.Failed{Kind: "busy", What: m.Control + " cannot be limited now: " + m.Why, Fix: shortFix}
 }
 
 // openGrants opens what is granted and, as root, makes the mounts.
@@ -509,10 +518,17 @@ func (b *box) died(read error) *spawn.Failed {
 	if state, err := b.proc.Wait(); err == nil {
 		how = state.String()
 	}
+	if b.group.OOM() {
+		return tooLittleMemory()
+	}
 	if read != nil {
 		how += ", " + read.Error()
 	}
-	return &spawn.Failed{Kind: "internal", What: "the sandbox died while it was set up: " + how}
+	return &spawn.Failed{Kind: "internal", What: "the sandbox died while it was set up: " + how, Fix: "call it again; where that fails too, run casemate doctor"}
+}
+
+func tooLittleMemory() *spawn.Failed {
+	return &spawn.Failed{Kind: "killed-by-limit", What: "the memory that the tool has does not hold a sandbox", Fix: "raise memory in the manifest"}
 }
 
 // ownSpaces are the namespaces that every sandbox has for itself; that of time is new

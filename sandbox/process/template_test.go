@@ -82,7 +82,10 @@ func templateKilled(t *testing.T) {
 		if c := python(t, next, "print(1)"); c.stdout != "1\n" {
 			t.Error(c)
 		}
-		endTemplate(t, parent(t, parkPython(t, p, forked).Pid()))
+		last := parkPython(t, p, forked)
+		template = parent(t, last.Pid())
+		last.Close()
+		endTemplate(t, template)
 	}
 	self := func(template int) int { return template }
 	fault(self)
@@ -167,4 +170,3 @@ func TestTemplateStopped(t *testing.T) {
 	}
 	p.settled(t, before)
 }
-
