@@ -218,7 +218,7 @@ func (t *template) hello() error {
 	m, err := t.recv()
 	t.conn.SetReadDeadline(time.Time{})
 	switch {
-	case errors.Is(err, unix.EAGAIN):
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &spawn.Failed{Kind: "tool-failed", What: "the tool's interpreter and the modules of preload were not ready after " + strconv.Itoa(setupTime) + " s", Fix: templateFix}
 	case err != nil:
 		return &spawn.Failed{Kind: "tool-failed", What: err.Error(), Fix: templateFix}
