@@ -39,8 +39,7 @@ REPLY = struct.Struct("<4q")
 CALL = struct.Struct("<8q")
 ANY = -1 << 62  # of a call of which every result will do
 CLONE_NEWPID = 0x20000000
-# Of the library, what much code imports: small, and slow to find in every child.
-COMMON = "json", "math", "random", "re"
+COMMON = "datetime", "json", "math", "random"  # what code imports most: a child finds them there
 BUSY = 0.02  # seconds between two children, below which time is short
 PIDFD_OPEN = 434  # on every processor
 
@@ -119,6 +118,11 @@ def template():
     reserve(MAX_FDS)
     runner = load(RUNNER)
     wrong = runner.prepare(sys.argv[1:])
+    for name in COMMON:
+        try:
+            __import__(name)
+        except ImportError:
+            pass  # an interpreter without its whole library: the code that imports it is told
     for fd in range(3):  # a module may have closed one, and a child counts on where descriptors go
         try:
             os.fstat(fd)
@@ -138,11 +142,6 @@ def template():
     buf = ctypes.create_string_buffer(ROOM)
     address = ctypes.addressof(buf)
     view = memoryview(buf)
-    for name in COMMON:
-        try:
-            __import__(name)
-        except ImportError:
-            pass  # a small distribution; the code that wants it says so
     runner.reopen()
     main = runner.fresh()
     runner.warm()

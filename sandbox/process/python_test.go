@@ -476,3 +476,21 @@ func TestUsageOfPython(t *testing.T) {
 		}
 	}
 }
+
+// TestPythonForkedHasCommonModules: what code imports most is there, and no
+// child reads files and compiles them for it; its random numbers are its own all
+// the same.
+func TestPythonForkedHasCommonModules(t *testing.T) {
+	forked, _ := pythonTools(t)
+	forked.Run.Python.Preload = nil
+	b := subject(t).Open(t, forked)
+	drawn := map[string]bool{}
+	for range 3 {
+		c := python(t, parkPython(t, b, forked), "import sys\nprint([m for m in ('datetime', 'json', 'math', 'random') if m not in sys.modules])\nimport random\nprint(random.random())")
+		missing, number, _ := strings.Cut(c.stdout, "\n")
+		if missing != "[]" || drawn[number] {
+			t.Errorf("not there: %s; drawn %s after %v; %v", missing, number, drawn, c)
+		}
+		drawn[number] = true
+	}
+}
