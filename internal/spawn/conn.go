@@ -98,7 +98,7 @@ func (c *Conn) Send(m *Message, fds ...int) error {
 }
 
 // Recv returns the next message and the descriptors that came with it, which
-// the caller owns. It returns io.EOF when the other end is gone.
+// the caller owns; none where not all of them could be taken. It returns io.EOF when the other end is gone.
 func (c *Conn) Recv() (*Message, []int, error) {
 	oob := make([]byte, unix.CmsgSpace(4*16))
 	var n, oobn, flags int
@@ -118,7 +118,11 @@ func (c *Conn) Recv() (*Message, []int, error) {
 		closeAll(fds)
 		return nil, nil, io.EOF
 	}
-	if n > MaxPacket || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+	if flags&unix.MSG_CTRUNC != 0 { // this process may have no more descriptors: none, and not some
+		closeAll(fds)
+		fds = nil
+	}
+	if n > MaxPacket || flags&unix.MSG_TRUNC != 0 {
 		closeAll(fds)
 		return nil, nil, errors.New("a message is longer than allowed")
 	}

@@ -190,6 +190,8 @@ func (b *link) gone() {
 	}
 }
 
+var errDescriptors = &casemate.Error{Op: "start", Kind: casemate.Busy, Err: errors.New("the router may have no more descriptors"), Fix: "try again; where that fails too, raise its limit of open files (ulimit -n)"}
+
 var errSpawner = &casemate.Error{Op: "start", Kind: casemate.Internal, Err: errors.New("the spawner ended, and every sandbox with it"), Fix: "call it again; where that fails too, start casemate again"}
 
 // ask sends one request and waits for its answer. When ctx is done first, the
@@ -269,15 +271,25 @@ func (b *Backend) Start(ctx context.Context, spec casemate.Spec) (casemate.Sandb
 		return nil, err
 	}
 	a, err := l.ask(ctx, &spawn.Message{Op: spawn.OpStart, Start: startOf(string(digest), g)}, l.abandon)
-	if err != nil {
-		if e, ok := errors.AsType[*casemate.Error](err); ok {
-			copied := *e
-			copied.Tool = spec.Tool.Name
-			return nil, &copied
-		}
-		return nil, err
+	var s *sandbox
+	if err == nil {
+		s, err = l.started(a)
 	}
-	return l.started(a)
+	if err != nil {
+		return nil, ofTool(err, spec.Tool.Name)
+	}
+	return s, nil
+}
+
+// ofTool names the tool in an error.
+func ofTool(err error, name casemate.ToolName) error {
+	e, ok := errors.AsType[*casemate.Error](err)
+	if !ok {
+		return err
+	}
+	copied := *e
+	copied.Tool = name
+	return &copied
 }
 
 func (b *link) abandon(a answer) {
@@ -288,17 +300,25 @@ func (b *link) abandon(a answer) {
 	}
 }
 
+// refused has a sandbox killed whose descriptors could not be taken, and says so.
+func (b *link) refused(a answer) error {
+	if a.m.Op == spawn.OpStarted {
+		b.ask(context.Background(), &spawn.Message{Op: spawn.OpKill, ID: a.m.Started.ID}, nil)
+	}
+	return errDescriptors
+}
+
 func (b *link) started(a answer) (*sandbox, error) {
 	if a.m.Op != spawn.OpStarted || len(a.fds) != 1 && len(a.fds) != 3 && len(a.fds) != 4 {
 		closeFDs(a.fds)
-		return nil, errSpawner
+		return nil, b.refused(a)
 	}
 	st := a.m.Started
 	s := &sandbox{b: b, id: st.ID, pid: int(st.Pid), enforced: enforced(st.Enforced), gone: make(chan struct{})}
 	if len(a.fds) == 3 { // it is forked
 		m, err := newMux([3]int(a.fds), s.gone, func() (spawn.Exited, bool) { return s.over, !s.orphan })
 		if err != nil {
-			return nil, err
+			return nil, b.refused(a)
 		}
 		s.guest, s.mux = &m.pipe, m
 	} else {
@@ -314,7 +334,7 @@ func (b *link) started(a answer) (*sandbox, error) {
 			if err != nil {
 				s.guest.Close()
 				closeFDs(a.fds[i+1:])
-				return nil, err
+				return nil, b.refused(a)
 			}
 		}
 	}

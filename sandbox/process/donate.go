@@ -25,7 +25,7 @@ func (s *sandbox) Donate(ctx context.Context, name string) (io.WriteCloser, erro
 		return nil, err
 	}
 	if len(a.fds) != 1 {
-		return nil, errSpawner
+		return nil, errDescriptors
 	}
 	return os.NewFile(uintptr(a.fds[0]), "input"), nil
 }

@@ -326,3 +326,42 @@ func TestTemplateRetires(t *testing.T) {
 		}
 	}
 }
+
+// A router that may have no more descriptors gets no sandbox, and leaves none.
+func TestRouterNoDescriptors(t *testing.T) {
+	forked, alone := pythonTools(t)
+	p := siteOf(t, Options{}, forked, alone)
+	fault := func() {
+		t.Helper()
+		for _, tool := range []*casemate.Tool{forked, alone} {
+			failed := 0
+			for room := range 8 {
+				back := limit(t, os.Getpid(), unix.RLIMIT_NOFILE, leaving(t, os.Getpid(), room))
+				sb, err := p.Start(t.Context(), casemate.Spec{Tool: tool})
+				back()
+				if err != nil {
+					typed(t, err, casemate.Busy)
+					failed++
+					continue
+				}
+				if f, err := guest.Read(sb.Guest(), guest.MaxReply); err != nil || f.Type != guest.Ready {
+					t.Fatal(f, err)
+				}
+				if c := python(t, sb.(*sandbox), "print(1)"); c.stdout != "1\n" {
+					t.Error(c)
+				}
+			}
+			if failed == 0 || failed == 8 {
+				t.Errorf("%d failed", failed)
+			}
+		}
+		s := parkPython(t, p, forked)
+		template := parent(t, s.Pid())
+		s.Close()
+		endTemplate(t, template)
+	}
+	fault()
+	before := p.still(t)
+	fault()
+	p.settled(t, before)
+}
