@@ -54,8 +54,10 @@ def late(address, count, buf, offset):
     for i in range(count):
         nr, a, b, c, d, e, f, want = CALL.unpack_from(buf, offset + i * CALL.size)
         got = libc.syscall(nr, a, b, c, d, e, f)
+        if got == -1:
+            got = -ctypes.get_errno()
         if got != want and want != ANY:
-            return i, -ctypes.get_errno() if got == -1 else got
+            return i, got
     return count, 0
 
 
