@@ -38,6 +38,10 @@ type Tool struct {
 	Pool        Parking         `json:"pool,omitzero"`
 }
 
+// ParkedByDefault is how many sandboxes wait at most, of all tools together,
+// where the operator does not say otherwise.
+const ParkedByDefault = 32
+
 // Parking bounds the parked sandboxes of one tool. It is no authority: the
 // host's own bounds come first.
 type Parking struct {

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"cmp"
+
 	"github.com/casemate/casemate"
 	"go.yaml.in/yaml/v3"
 )
@@ -24,10 +26,7 @@ func (b *builder) parking(n *yaml.Node, key string, t *casemate.Tool) {
 // kept warns of what the tools would keep together and the host does not: the
 // host's bound comes first.
 func (b *builder) kept() {
-	most, sum := b.config.Host.Pool.Max, 0
-	if most == 0 {
-		return
-	}
+	most, sum := cmp.Or(b.config.Host.Pool.Max, casemate.ParkedByDefault), 0
 	for _, t := range b.config.own {
 		sum += t.Pool.Min
 	}
@@ -43,11 +42,14 @@ func (b *builder) kept() {
 // from a template that has its imports done. V8 has threads of its own (its
 // compiler, its collector), which a fork does not copy: it cannot be forked
 // once it runs.
-func (b *builder) fork(n *yaml.Node, key, kind string, s *casemate.Script) {
+func (b *builder) fork(n *yaml.Node, key, kind string, scope casemate.Scope, s *casemate.Script) {
 	switch {
 	case n == nil:
 	case kind == "python":
 		s.NoFork = !yes(n)
+		if yes(n) && scope == casemate.ScopeSession {
+			b.warn("%s has no effect: a sandbox of scope session starts an interpreter of its own", key)
+		}
 	case yes(n):
 		b.add(n, key, "Node cannot be forked: V8 has threads, which a fork leaves behind; take it away, its guests wait with their modules loaded all the same")
 	}

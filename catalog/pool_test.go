@@ -24,6 +24,22 @@ func TestPoolsThatTheHostDoesNotHold(t *testing.T) {
 	}
 }
 
+// TestWhatHasNoEffectOnPools: what a manifest asks for and will not get is said.
+func TestWhatHasNoEffectOnPools(t *testing.T) {
+	for tool, want := range map[string][]string{
+		"run: {python: {}}, pool: {min: 32}":                       nil,
+		"run: {python: {}}, pool: {min: 33}":                       {"pool.min of the tools is 33 in all, and host.pool.max 32: the tools that were used last come first"},
+		"run: {python: {fork: true}}":                              nil,
+		"run: {python: {fork: true}}, security: {scope: session}":  {"tools[0].run.python.fork has no effect: a sandbox of scope session starts an interpreter of its own"},
+		"run: {python: {fork: false}}, security: {scope: session}": nil,
+	} {
+		c, err := Parse("/c/casemate.yaml", []byte("version: 1\ntools:\n  - {name: a, "+tool+"}\n"), Options{})
+		if err != nil || !slices.Equal(c.Warnings, want) {
+			t.Errorf("%s: %v %q", tool, err, c.Warnings)
+		}
+	}
+}
+
 // TestHostPoolOfAManifest: how much of the host waits is the operator's to say.
 func TestHostPoolOfAManifest(t *testing.T) {
 	src := "version: 1\nhost: {pool: {max: 4}}\ntools: []\n"

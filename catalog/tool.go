@@ -39,7 +39,7 @@ func (b *builder) tool(n *yaml.Node, key string) {
 		if t.Run.Python = s; kind == "node" {
 			t.Run.Python, t.Run.Node = nil, s
 		}
-		b.fork(get(r, "fork"), at+".fork", kind, s)
+		b.fork(get(r, "fork"), at+".fork", kind, p.Scope, s)
 		b.only(params, "code", "The "+map[string]string{"python": "Python 3", "node": "JavaScript"}[kind]+" code to run.", kind, key)
 	case "shell":
 		t.Run.Shell = &casemate.Shell{}

@@ -58,7 +58,7 @@ import (
 
 // Limits bounds a pool. The zero value is the defaults.
 type Limits struct {
-	Max     int   // parked sandboxes in all; 0 is 32, negative parks none
+	Max     int   // parked sandboxes in all; 0 is casemate.ParkedByDefault, negative parks none
 	Memory  int64 // bytes that they hold in all; 0 is a GiB
 	Starts  int   // starts at once; 0 is one a processor
 	Waiting int   // claims that wait at once; 0 is 1,024
@@ -105,7 +105,7 @@ type Pool struct {
 // New returns an empty pool.
 func New(l Limits) *Pool {
 	if l.Max == 0 {
-		l.Max = 32
+		l.Max = casemate.ParkedByDefault
 	}
 	if l.Memory <= 0 {
 		l.Memory = 1 << 30
