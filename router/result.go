@@ -105,6 +105,23 @@ func heldBack(id casemate.CallID, changes []casemate.Change) string {
 	return s + "; see casemate diff " + string(id)
 }
 
+// preloadFix is what to do where a failure is a runner's word that a module of
+// preload cannot be had. Code of a call can say the same, which tells its caller
+// something wrong and no more.
+func preloadFix(run casemate.Run, failure []byte) string {
+	for _, s := range []*casemate.Script{run.Python, run.Node} {
+		if s == nil {
+			continue
+		}
+		for _, m := range s.Preload {
+			if bytes.HasPrefix(failure, []byte("preload: the module "+m+" cannot be ")) {
+				return "correct preload in the manifest, or install the module for its interpreter"
+			}
+		}
+	}
+	return ""
+}
+
 // lastLine is what a failure says at its end: of a traceback, the exception.
 func lastLine(b []byte) string {
 	b = bytes.TrimSpace(b)

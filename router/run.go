@@ -178,7 +178,7 @@ func (k *call) judge(g *live, rp *reply, err error) error {
 		case k.command() && k.Output != nil: // its exit status is the result
 			return nil
 		case rp.failed:
-			return fail(casemate.ToolFailed, "", "%s", lastLine(rp.failure))
+			return fail(casemate.ToolFailed, preloadFix(k.tool.Run, rp.failure), "%s", lastLine(rp.failure))
 		case rp.status != 0:
 			return fail(casemate.ToolFailed, "", "exit status %d", rp.status)
 		}
