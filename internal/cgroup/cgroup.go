@@ -56,10 +56,11 @@ var controllers = map[string]string{Memory: "memory", CPU: "cpu", Processes: "pi
 type Limits struct{ Memory, MilliCPU, Processes int64 }
 
 // A Missing is a control that this host does not give to this user; or not now,
-// being short of descriptors or memory, which may pass.
+// being short of descriptors or memory, which may pass; or never to this group,
+// which is over the limit already.
 type Missing struct {
 	Control, Why, Fix string
-	Short             bool
+	Short, Over       bool
 }
 
 // short says whether an error may pass.

@@ -83,16 +83,16 @@ func (g *Group) Limit(l Limits, degrade func(control string) bool) error {
 		if n <= 0 {
 			continue
 		}
-		missing, over := g.missing[control], false
+		missing := g.missing[control]
 		if m := g.members[control]; m != nil {
 			if err := m.set(control, n); err != nil {
-				missing, over = &Missing{control, failure(m.path, err), g.host.fixOf(control), short(err)}, errors.Is(err, unix.EBUSY)
+				missing = &Missing{control, failure(m.path, err), g.host.fixOf(control), short(err), errors.Is(err, unix.EBUSY)}
 			}
 		}
 		switch {
 		case missing == nil:
 			g.held[control] = "cgroup"
-		case over || missing.Short || !degrade(control):
+		case missing.Over || missing.Short || !degrade(control):
 			return missing
 		}
 	}
@@ -120,7 +120,7 @@ func (h Host) fixOf(control string) string {
 func (h Host) join(g *Group, control string) (*member, *Missing) {
 	p := h.places[control]
 	if p.why != "" || p.own == nil && !p.v2 {
-		return nil, &Missing{control, p.why, h.fixOf(control), false}
+		return nil, &Missing{Control: control, Why: p.why, Fix: h.fixOf(control)}
 	}
 	for _, m := range g.all {
 		if m.v2 == p.v2 && (p.v2 || m.parent.path == p.own.path) {
@@ -140,7 +140,7 @@ func (h Host) join(g *Group, control string) (*member, *Missing) {
 		m.folder, err = m.parent.make(g.name)
 	}
 	if err != nil {
-		return nil, &Missing{control, failure(where, err), h.fixOf(control), short(err)}
+		return nil, &Missing{Control: control, Why: failure(where, err), Fix: h.fixOf(control), Short: short(err)}
 	}
 	g.members[control] = m
 	g.all = append(g.all, m)

@@ -289,6 +289,8 @@ func limitGroup(group *cgroup.Group, g plan.Guest, host plan.Host, degraded *[]s
 	})
 	if missing, ok := errors.AsType[*cgroup.Missing](err); ok && missing.Short {
 		return shortOf(missing)
+	} else if ok && missing.Over {
+		return tooLittleMemory()
 	} else if ok {
 		return &spawn.Failed{Kind: "unsupported", Control: missing.Control,
 			What: missing.Control + " cannot be limited here: " + missing.Why, Fix: missing.Fix}
@@ -528,7 +530,7 @@ func (b *box) died(read error) *spawn.Failed {
 }
 
 func tooLittleMemory() *spawn.Failed {
-	return &spawn.Failed{Kind: "killed-by-limit", What: "the memory that the tool has does not hold a sandbox", Fix: "raise memory in the manifest"}
+	return &spawn.Failed{Kind: "killed-by-limit", What: "the memory that the call has does not hold a sandbox", Fix: "raise memory in the manifest, or the limit that the call has"}
 }
 
 // ownSpaces are the namespaces that every sandbox has for itself; that of time is new
