@@ -190,11 +190,11 @@ func (k *call) do(ctx context.Context) (err error) {
 		r.seize(k.seat)
 		defer r.release(k.seat)
 	}
-	for _, slots := range []chan struct{}{k.tool.counts.slots, r.slots} {
-		if err := await(ctx, slots, k.Tool, "one of the slots for calls"); err != nil {
+	for _, slots := range [...]*gate{k.tool.counts.slots, r.slots} {
+		if err := slots.enter(ctx, k.Session, k.Tool); err != nil {
 			return err
 		}
-		defer func() { <-slots }()
+		defer slots.leave()
 	}
 	if k.tool.Run.MCP != nil {
 		return k.ask(ctx)

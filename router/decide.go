@@ -24,12 +24,12 @@ const (
 type counts struct {
 	inside      int // calls that run or wait
 	minute, day window
-	slots       chan struct{} // one for each call that runs
+	slots       *gate // one for each call that runs
 	tally       Tally
 }
 
 func newCounts(perTool int) *counts {
-	return &counts{minute: window{span: time.Minute}, day: window{span: 24 * time.Hour}, slots: make(chan struct{}, perTool)}
+	return &counts{minute: window{span: time.Minute}, day: window{span: 24 * time.Hour}, slots: newGate(perTool)}
 }
 
 // seed counts calls of before, as if they had been booked here.

@@ -418,8 +418,8 @@ func newWorld(t testing.TB, c Config, tools ...*casemate.Tool) *world {
 			t.Errorf("%d guests are left", n)
 		}
 		r.mu.Lock()
-		if len(r.inflight)+len(r.live)+len(r.sessions)+r.seated+int(r.bytes)+len(r.slots)+r.order.Len()+int(r.keyedBytes)+r.remembered != 0 {
-			t.Errorf("left: %d calls, %d guests, %d sessions, %d seats, %d bytes, %d slots", len(r.inflight), len(r.live), len(r.sessions), r.seated, r.bytes, len(r.slots))
+		if len(r.inflight)+len(r.live)+len(r.sessions)+r.seated+int(r.bytes)+r.cfg.Concurrency-r.slots.free+r.order.Len()+int(r.keyedBytes)+r.remembered != 0 {
+			t.Errorf("left: %d calls, %d guests, %d sessions, %d seats, %d bytes, %d slots", len(r.inflight), len(r.live), len(r.sessions), r.seated, r.bytes, r.cfg.Concurrency-r.slots.free)
 		}
 		r.mu.Unlock()
 		for i := 0; ; i++ {

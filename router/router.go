@@ -121,7 +121,7 @@ type Router struct {
 	pool     *pool.Pool
 	epoch    time.Time
 	idle     time.Duration  // after which a guest of a session is ended
-	slots    chan struct{}  // one for each call that runs
+	slots    *gate          // one for each call that runs
 	graves   chan struct{}  // one for each guest that ends behind its call's answer
 	calls    sync.WaitGroup // calls in flight
 	owned    sync.WaitGroup // every other goroutine, and every timer that is set
@@ -166,7 +166,7 @@ func New(c Config) (*Router, error) {
 		cfg:      c,
 		epoch:    c.Now(),
 		idle:     maxIdle,
-		slots:    make(chan struct{}, c.Concurrency),
+		slots:    newGate(c.Concurrency),
 		graves:   make(chan struct{}, maxEnding),
 		counts:   map[casemate.ToolName]*counts{},
 		changed:  make(chan struct{}),
