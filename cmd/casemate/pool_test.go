@@ -76,6 +76,9 @@ func TestPoolViewFits(t *testing.T) {
 					t.Errorf("%d columns: %q", width, l)
 				}
 			}
+			if all := strings.Join(v.lines(sheet{width: width, height: 24, bars: true, now: noon}), "\n"); width > 22 && !strings.Contains(all, "3/4") {
+				t.Errorf("%d columns: how many are parked is not there: %q", width, all)
+			}
 			if n := len(v.lines(sheet{width: width, height: height, now: noon})); n > max(height, 2) {
 				t.Errorf("%d lines on %d", n, height)
 			}

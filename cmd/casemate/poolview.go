@@ -66,6 +66,7 @@ func (v poolView) columns(s sheet) []column {
 // wider than the sheet, so that each is one line there.
 func (v poolView) lines(s sheet) []string {
 	var out []string
+	s.bars = s.bars && (s.width == 0 || s.width >= narrow) // numbers come before bars
 	rows, quiet := v.pools, 0
 	if s.height > 0 {
 		rows = slices.DeleteFunc(slices.Clone(rows), func(p poolRow) bool {
@@ -187,7 +188,10 @@ func fits(cs []column, widths []int, width int) []bool {
 	return shown
 }
 
-const barWidth = 10
+const (
+	barWidth = 10
+	narrow   = 40 // columns, below which there is no room for bars
+)
 
 // bar shows how many of those that are wanted are there.
 func (s sheet) bar(have, want int) string {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -63,18 +64,16 @@ func (r *Report) Table() string {
 			}
 		})
 	}
-	unknown := 0
-	section("TARGET\tWANTED\tMEASURED\tHELD\tKERNEL ALONE\t", func(w *tabwriter.Writer) {
-		for _, x := range r.Targets {
-			if x.Held == nil {
-				unknown++
-				continue
+	known := slices.DeleteFunc(slices.Clone(r.Targets), func(x Target) bool { return x.Held == nil })
+	if len(known) > 0 {
+		section("TARGET\tWANTED\tMEASURED\tHELD\tKERNEL ALONE\t", func(w *tabwriter.Writer) {
+			for _, x := range known {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t\n", x.What, x.Want, x.Measured, held(x), x.Floor)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t\n", x.What, x.Want, x.Measured, held(x), x.Floor)
-		}
-	})
+		})
+	}
 	b.WriteString("\n")
-	if unknown > 0 {
+	if unknown := len(r.Targets) - len(known); unknown > 0 {
 		fmt.Fprintf(&b, "%d targets need what this run does not have; --json says what\n", unknown)
 	}
 	for _, f := range r.Failed {
