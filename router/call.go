@@ -104,7 +104,7 @@ func (r *Router) enter(k *call) *casemate.Error {
 			return gone(k.Session)
 		}
 	}
-	if err := r.room(k.bytes()); err != nil {
+	if err := r.room(k.bytes(), k.session != nil && k.session.busy == 0); err != nil {
 		return err
 	}
 	if r.inflight[k.ID] != nil {
@@ -120,15 +120,22 @@ func (r *Router) enter(k *call) *casemate.Error {
 	return nil
 }
 
+// crowded says whether n calls are too many for one more, of which the bound is
+// most. One that is alone, the only call of its session, finds some room that the
+// many calls of another cannot take.
+func crowded(n, most int, alone bool) bool {
+	return n >= 2*most || n >= most && !alone
+}
+
 // room says whether one more call fits in; r.mu is held.
-func (r *Router) room(bytes int) *casemate.Error {
+func (r *Router) room(bytes int, alone bool) *casemate.Error {
 	busy := func(format string, a ...any) *casemate.Error {
 		return &casemate.Error{Op: "call", Kind: casemate.Busy, Err: fmt.Errorf(format, a...), Fix: "try again when some are over"}
 	}
 	if r.closed {
 		return closedError()
 	}
-	if most := waitingInAll * r.cfg.Concurrency; len(r.inflight) >= most {
+	if most := waitingInAll * r.cfg.Concurrency; crowded(len(r.inflight), most, alone) {
 		return busy("%d calls run or wait, which is the limit", most)
 	}
 	if r.bytes+int64(bytes) > maxBytes {

@@ -90,7 +90,7 @@ func (r *Router) decide(t *tool, s *session, pairs []guest.Pair) (*casemate.Deci
 	if s != nil && rate.PerSession > 0 && s.calls[t.Name] >= rate.PerSession {
 		return deny(casemate.Denied, "begin another session", "rate: %d calls a session is its limit", rate.PerSession)
 	}
-	if most := waitingPerTool * r.cfg.PerTool; t.counts.inside >= most {
+	if most := waitingPerTool * r.cfg.PerTool; crowded(t.counts.inside, most, s != nil && s.busy <= 1) {
 		return deny(casemate.Busy, "try again when some are over", "%d calls of it run or wait, which is the limit", most)
 	}
 	if s != nil && t.profile.Scope == casemate.ScopeSession {

@@ -80,3 +80,17 @@ func TestGateGivenUp(t *testing.T) {
 		}
 	})
 }
+
+// The only call of its session gets in where another session's fill the bounds;
+// there is a bound for such, too.
+func TestCrowded(t *testing.T) {
+	for _, c := range []struct {
+		n       int
+		alone   bool
+		crowded bool
+	}{{9, false, false}, {10, false, true}, {10, true, false}, {19, true, false}, {20, true, true}, {20, false, true}} {
+		if got := crowded(c.n, 10, c.alone); got != c.crowded {
+			t.Errorf("%d of 10, alone: %v: %v", c.n, c.alone, got)
+		}
+	}
+}

@@ -59,7 +59,7 @@ func (r *Router) Why(_ context.Context, c casemate.Call) *Why {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e := r.room(len(c.Arguments)); e != nil {
+	if e := r.room(len(c.Arguments), c.Session != "" && r.sessions[c.Session] != nil && r.sessions[c.Session].busy == 0); e != nil {
 		return no(e)
 	}
 	var s *session
