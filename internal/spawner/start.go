@@ -71,6 +71,9 @@ func (s *server) start(c *spawn.Conn, m *spawn.Message) {
 	ends := []int{-1}
 	if g.Fork {
 		b, ends, started, err = s.makeForked(g, host)
+		if err == errTemplate { // once more: nothing of the guest's ran, and there is another
+			b, ends, started, err = s.makeForked(g, host)
+		}
 	} else {
 		b, ends[0], started, err = s.make(g, host)
 		if err == nil {

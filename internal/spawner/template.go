@@ -355,7 +355,7 @@ func (t *template) gone() {
 	t.mu.Lock()
 	t.over = true
 	for id, k := range t.making {
-		k.err = templateGone()
+		k.err = errTemplate
 		t.made(id, k)
 	}
 	for number, ch := range t.reaping {
@@ -367,9 +367,7 @@ func (t *template) gone() {
 	t.s.forget(t.box)
 }
 
-func templateGone() error {
-	return &spawn.Failed{Kind: "internal", What: "the template of the tool's interpreter ended", Fix: "call it again; where that fails too, give the tool fork: false"}
-}
+var errTemplate = &spawn.Failed{Kind: "internal", What: "the template of the tool's interpreter ended", Fix: "call it again; where that fails too, give the tool fork: false"}
 
 // send sends a packet; t.mu is held.
 func (t *template) send(packet []byte, fds ...int) error {
@@ -407,7 +405,8 @@ func (t *template) fork(p *contain.Program, user int, fds []int) (*child, error)
 	} else if err = t.send(packet, fds...); err == nil {
 		t.making[t.next] = k
 	} else if err == unix.EPIPE || err == unix.ECONNRESET {
-		err = templateGone()
+		err = errTemplate
+		t.retired = true // whoever comes next has another
 	}
 	t.mu.Unlock()
 	if err != nil {
