@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -83,6 +84,11 @@ func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ 
 	}
 	enforced, err := s.enforced(b, &contain.Report{Spaces: contain.SpacesOf(strconv.Itoa(k.pid)), Seccomp: k.program.Seccomp, Landlock: k.program.Landlock}, host, degraded)
 	if err != nil {
+		select {
+		case <-k.gone: // one that ended shows no namespace
+			err = &spawn.Failed{Kind: "internal", What: "the sandbox was killed before it was handed out", Fix: "call it again"}
+		case <-time.After(time.Second):
+		}
 		return nil, nil, nil, err
 	}
 	return b, ours, s.register(b, enforced), nil

@@ -21,6 +21,7 @@ import (
 type site struct {
 	*Backend
 	s    *Spawner
+	init string
 	plan *plan.Plan
 }
 
@@ -42,7 +43,7 @@ func siteOf(t *testing.T, o Options, tools ...*casemate.Tool) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return &site{New(s.Router), s, p}
+	return &site{New(s.Router), s, testenv.Binaries(t).Init, p}
 }
 
 // Traces are what a spawner holds of the host. The blanks that it makes while
