@@ -594,6 +594,36 @@ func TestParkPreparesWhatWaits(t *testing.T) {
 	})
 }
 
+// TestClaimWhileParkingFails: who comes while a sandbox is made ready to wait,
+// which then fails, gets one that was started for the claim.
+func TestClaimWhileParkingFails(t *testing.T) {
+	for _, fail := range []error{ErrNoPark, errors.New("it lists no tools")} {
+		with(t, Limits{}, 0, func(w *world) {
+			claimed := make(chan error, 1)
+			k := w.kind("server", func(*Kind) {})
+			k.Park = func(_ context.Context, sb casemate.Sandbox) (casemate.Sandbox, error) {
+				if len(claimed) == 0 { // the first
+					go func() {
+						_, warm, err := w.take(k, "")
+						if warm {
+							err = errors.New("it was parked")
+						}
+						claimed <- err
+					}()
+					time.Sleep(leastSlow / 2) // of the bubble: the claim waits by then, and for this start
+				}
+				sb.Close()
+				return nil, fmt.Errorf("%w: no", fail)
+			}
+			w.Want([]*Kind{k})
+			w.settle(2 * time.Second)
+			if err := <-claimed; err != nil {
+				t.Errorf("%v: the claim got %v", fail, err)
+			}
+		})
+	}
+}
+
 func TestClosedPool(t *testing.T) {
 	with(t, Limits{Max: -1}, 1, func(w *world) {
 		w.set(func() { w.hang = true })

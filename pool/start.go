@@ -70,7 +70,7 @@ func (p *Pool) start(s *slot, age int) {
 	begun := time.Now()
 	sb, err := kind.Start(p.ctx)
 	took := time.Since(begun)
-	ready := kind.Park == nil
+	ready, parking := kind.Park == nil, false
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
@@ -80,7 +80,7 @@ func (p *Pool) start(s *slot, age int) {
 	if err == nil && !ready && p.keepsLocked(s, age) && s.queue.n == 0 {
 		p.mu.Unlock()
 		sb, err = kind.Park(p.ctx, sb)
-		ready = true
+		ready, parking = true, true
 		p.mu.Lock()
 	}
 	pl.leaveLocked()
@@ -88,6 +88,9 @@ func (p *Pool) start(s *slot, age int) {
 	switch {
 	case err != nil:
 		p.failedLocked(s, err, now)
+		if parking { // whoever came meanwhile asked for no parked one: the next start is theirs
+			break
+		}
 		if w := p.popLocked(s); w != nil {
 			w.got <- handed{err: err}
 		}
