@@ -598,7 +598,7 @@ func TestParkPreparesWhatWaits(t *testing.T) {
 // which then fails, gets one that was started for the claim.
 func TestClaimWhileParkingFails(t *testing.T) {
 	for _, fail := range []error{ErrNoPark, errors.New("it lists no tools")} {
-		with(t, Limits{}, 0, func(w *world) {
+		with(t, Limits{Starts: 1}, 0, func(w *world) {
 			claimed := make(chan error, 1)
 			k := w.kind("server", func(*Kind) {})
 			k.Park = func(_ context.Context, sb casemate.Sandbox) (casemate.Sandbox, error) {
