@@ -108,17 +108,16 @@ func faultsOfAPool(t *testing.T) {
 	full()
 	eventually(t, "as many processes as before", func() bool { return len(family(a.cmd.Process.Pid)) <= before })
 
-	a.initialize()
-	a.send("tools/call", map[string]any{"name": "py", "arguments": map[string]any{"code": "import time\ntime.sleep(80)"}})
-	eventually(t, "its call runs", func() bool { return p.busy("py") == 1 })
 	all := family(a.cmd.Process.Pid)
-	a.in.Close()
-	eventually(t, "what called is gone, and its call", func() bool {
-		select {
-		case <-a.exited:
-			return len(alive(all)) == 0
-		default:
-			return p.busy("py") == 0
-		}
-	})
+	a.cmd.Process.Signal(syscall.SIGTERM)
+	a.ends(testWait)
+	eventually(t, "nothing of the server is left", func() bool { return len(alive(all)) == 0 })
+
+	b := p.serve().initialize() // whose one client speaks over its standard input
+	b.send("tools/call", map[string]any{"name": "py", "arguments": map[string]any{"code": "import time\ntime.sleep(80)"}})
+	eventually(t, "its call runs", func() bool { return p.busy("py") == 1 })
+	all = family(b.cmd.Process.Pid)
+	b.in.Close()
+	b.ends(2 * testWait)
+	eventually(t, "nothing of the server is left", func() bool { return len(alive(all)) == 0 })
 }
