@@ -27,7 +27,7 @@ sockets too: one cannot connect to another's, and sees that a name is taken.
 The code shares this process and may do anything to it: this is no boundary.
 The walls are around the process.
 """
-import ast
+import _ast
 import io
 import linecache
 import os
@@ -147,11 +147,11 @@ def compiled(code, name):
     """The code object of code, which leaves the last expression's value in
     the variable VALUE; so one compilation keeps the meaning of __future__
     imports and the lines of tracebacks."""
-    tree = compile(code, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-    if tree.body and isinstance(tree.body[-1], ast.Expr):
-        last = tree.body[-1]
-        to = ast.Assign(targets=[ast.Name(id=VALUE, ctx=ast.Store())], value=last.value)
-        tree.body[-1] = ast.fix_missing_locations(ast.copy_location(to, last))
+    tree = compile(code, name, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
+    last = tree.body[-1] if tree.body else None
+    if isinstance(last, _ast.Expr):
+        at = {a: getattr(last, a) for a in last._attributes}
+        tree.body[-1] = _ast.Assign(targets=[_ast.Name(id=VALUE, ctx=_ast.Store(), **at)], value=last.value, **at)
     return compile(tree, name, "exec", dont_inherit=True)
 
 
@@ -374,11 +374,9 @@ def warm(out="/out", fails=True):
 
 def reseed():
     """Gives a forked process random state of its own. What asks the kernel
-    each time needs nothing, and os.fork reseeds the module random only where
-    it is Python that forks."""
+    each time needs nothing, and the module random does it itself in every child
+    of os.fork."""
     have = sys.modules.get
-    if have("random"):
-        have("random").seed()
     if have("numpy.random"):
         have("numpy.random").seed()
     if have("ssl"):  # OpenSSL tells a fork by its pid, which is the same in every sandbox

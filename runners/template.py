@@ -14,13 +14,13 @@ runner (python.py), which waits for its one call.
 The template reads nothing of a child, and waits for one only when the spawner
 says that it has ended: until then its number cannot pass to another.
 """
+import _socket
 import ctypes
 import errno
 import gc
 import mmap
 import os
 import resource
-import socket
 import struct
 import sys
 import time
@@ -139,7 +139,7 @@ def template():
         except OSError:
             pass  # the kernel makes no memory executable that was written: slower
     warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which a module may have made
-    connection = socket.socket(fileno=CONNECTION)
+    connection = _socket.socket(fileno=CONNECTION)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     buf = ctypes.create_string_buffer(ROOM)
     address = ctypes.addressof(buf)
@@ -148,6 +148,8 @@ def template():
     main = runner.fresh()
     runner.warm()
     gc.collect()
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)  # what is free would be copied and taken down with every child
     gc.freeze()  # so that no child writes to what it shares
     name = shared()
     if name is not None:
@@ -155,7 +157,7 @@ def template():
     connection.send(REPLY.pack(HELLO, 0, address, ROOM))
     last = 0
     while True:
-        n, control, flags, _ = connection.recvmsg_into([view], socket.CMSG_SPACE(4 * MAX_FDS))
+        n, control, flags, _ = connection.recvmsg_into([view], _socket.CMSG_SPACE(4 * MAX_FDS))
         if n == 0:
             os._exit(0)
         head = HEAD.unpack_from(buf)
@@ -173,7 +175,7 @@ def template():
             pidfd = libc.syscall(PIDFD_OPEN, pid, 0, 0, 0, 0, 0)
             if pidfd < 0:
                 os._exit(1)
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", pidfd))]
+            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", pidfd))]
         connection.sendmsg([REPLY.pack(FORKED, head[1], pid, 0)], rights)
         if rights:
             os.close(pidfd)

@@ -130,11 +130,10 @@ func words(ws ...uint64) []byte {
 	return b
 }
 
-// Packet returns the packet that asks for child id, of a user as the template's
-// user namespace numbers it; fds is how many descriptors come with it. It may be
-// called from any goroutine once the program is whole.
-func (p *Program) Packet(id uint64, user, fds int) []byte {
-	b := make([]byte, 0, len(p.data)+8+64*len(p.calls))
+// Packet appends to b, which is empty, the packet that asks for child id, of a
+// user as the template's user namespace numbers it; fds is how many descriptors
+// come with it. It may be called from any goroutine once the program is whole.
+func (p *Program) Packet(b []byte, id uint64, user, fds int) []byte {
 	b = append(b, p.data...)
 	for _, at := range p.ids {
 		binary.LittleEndian.PutUint64(b[at:], id)

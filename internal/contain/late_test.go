@@ -131,7 +131,7 @@ func TestProgram(t *testing.T) {
 	}{"late-nothing": {late, guest}, "late-grants": {late, granted}, "late-grants-of-a-user": {user, granted}} {
 		t.Run(name, func(t *testing.T) {
 			p := c.late.Program(c.guest, facts, nil)
-			packet := p.Packet(7, 100_003, 5)
+			packet := p.Packet(nil, 7, 100_003, 5)
 			for at, want := range map[int]uint64{0: LateFork, 8: 7, 32: 5, 40: 1 << 20} {
 				if got := binary.LittleEndian.Uint64(packet[at:]); got != want {
 					t.Errorf("word %d of its head is %d", at/8, got)

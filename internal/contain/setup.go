@@ -1,7 +1,7 @@
 package contain
 
 import (
-	"os"
+	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate/internal/codec"
 	"github.com/casemate/casemate/internal/plan"
@@ -109,9 +109,15 @@ func Spaces() (out []string) { return SpacesOf("self") }
 // SpacesOf returns the namespaces of a process, by its number, as far as this
 // process may see them.
 func SpacesOf(pid string) (out []string) {
+	dir, err := unix.Open("/proc/"+pid+"/ns", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(dir)
+	var b [64]byte
 	for _, n := range [...]string{"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"} {
-		if l, err := os.Readlink("/proc/" + pid + "/ns/" + n); err == nil {
-			out = append(out, l)
+		if l, err := unix.Readlinkat(dir, n, b[:]); err == nil && l < len(b) {
+			out = append(out, string(b[:l]))
 		}
 	}
 	return out

@@ -18,9 +18,6 @@ import (
 // those of the others follow. See own.go.
 const lateUID = 100_000
 
-// maxGrants bounds the descriptors of one message of the kernel (SCM_MAX_FD).
-const maxGrants = 253
-
 // makeForked is make for a guest that a template forks. The descriptors are the
 // guest's socket, and the ends of the pipes of its standard output and error.
 func (s *server) makeForked(g plan.Guest, host plan.Host) (_ *box, fds []int, _ *spawn.Started, err error) {

@@ -1,12 +1,56 @@
 package spawner
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 
 	"github.com/casemate/casemate/internal/cgroup"
 	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/spawn"
 )
+
+// slack is the most threads that a sandbox's first process has, beside the
+// processes that its profile allows; the exact bound is the rlimit.
+const slack = 32
+
+func limitsOf(g plan.Guest, host plan.Host) cgroup.Limits {
+	l := cgroup.Limits{Memory: g.Memory, MilliCPU: g.MilliCPU, Processes: g.Processes + slack}
+	if slices.Contains(host.Without, "memory") {
+		l.Memory = 0
+	}
+	return l
+}
+
+// limitGroup sets the limits of g, and adds to degraded what the host does not
+// hold and may leave out.
+func limitGroup(group *cgroup.Group, g plan.Guest, host plan.Host, degraded *[]string) error {
+	err := group.Limit(limitsOf(g, host), func(control string) bool {
+		// The rlimit holds the number of processes wherever no cgroup can, so its
+		// absence is not a weaker wall.
+		if control == "processes" {
+			return true
+		}
+		ok := slices.Contains(host.AllowDegraded, control) || slices.Contains(host.Without, control)
+		if ok {
+			*degraded = append(*degraded, control)
+		}
+		return ok
+	})
+	if missing, ok := errors.AsType[*cgroup.Missing](err); ok && missing.Short {
+		return shortOf(missing)
+	} else if ok && missing.Over {
+		return tooLittleMemory()
+	} else if ok {
+		return &spawn.Failed{Kind: "unsupported", Control: missing.Control,
+			What: missing.Control + " cannot be limited here: " + missing.Why, Fix: missing.Fix}
+	}
+	return err
+}
+
+func shortOf(m *cgroup.Missing) *spawn.Failed {
+	return &spawn.Failed{Kind: "busy", What: m.Control + " cannot be limited now: " + m.Why, Fix: shortFix}
+}
 
 // maxGroups is how many groups wait for another sandbox.
 const maxGroups = 16

@@ -1,11 +1,9 @@
 package spawner
 
 import (
-	"encoding/binary"
 	"errors"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate/internal/contain"
-	"github.com/casemate/casemate/internal/guest"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/internal/spawn"
 )
@@ -33,7 +30,11 @@ type template struct {
 	room int
 	err  error
 
+	in  [8 << 10]byte // of recv, which one goroutine calls at a time
+	oob [roomForRights]byte
+
 	mu       sync.Mutex
+	out      []byte // the last packet
 	next     uint64
 	programs map[string]*contain.Program
 	making   map[uint64]*child
@@ -42,30 +43,6 @@ type template struct {
 	retired  bool // no new child
 	children int
 	idle     *time.Timer
-}
-
-// A child is one sandbox that a template forked; the template's mu guards it
-// until it is done.
-type child struct {
-	template *template
-
-	program *contain.Program
-	number  int           // as the template's namespace has it
-	pid     int           // as ours has it
-	fd      *os.File      // a pidfd
-	gone    chan struct{} // closed when it has ended, with every other process of its namespace
-	uppers  []int         // with its report
-	err     error         //
-	done    chan struct{} // closed when its walls are up, or err is why not
-	ready   bool          // it said so
-	ended
-}
-
-// ended is how a child ended, and the processor time that it and what it waited
-// for had used.
-type ended struct {
-	ws   syscall.WaitStatus
-	used time.Duration
 }
 
 // idleTemplate is how long a template without children is kept.
@@ -205,7 +182,7 @@ func (t *template) start(g plan.Guest, host plan.Host) {
 		t.s.forget(b)
 		t.conn.Close()
 		if b.limit != "" {
-			t.err = &spawn.Failed{Kind: "killed-by-limit", What: "the " + b.limit + " that the tool has does not hold its interpreter and the modules of preload", Fix: "raise " + b.limit + " in the manifest, or preload less"}
+			t.err = t.lost()
 		}
 		return
 	}
@@ -231,71 +208,6 @@ func (t *template) hello() error {
 }
 
 const templateFix = "see what the interpreter and the modules of preload do when they start; fork: false starts an interpreter for each call"
-
-// A word is one packet from a template or its children.
-type word struct {
-	kind, id, a, b int64
-	pid            int // of who sent it
-	fds            []int
-}
-
-// recv returns the next packet; it blocks. What the first process of the sandbox
-// says last is an error.
-func (t *template) recv() (word, error) {
-	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*maxGrants)+unix.CmsgSpace(unix.SizeofUcred))
-	var n, oobn int
-	var err error
-	closed := t.raw.Read(func(fd uintptr) bool {
-		for {
-			n, oobn, _, _, err = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
-			if err != unix.EINTR {
-				return err != unix.EAGAIN
-			}
-		}
-	})
-	if closed != nil {
-		n, oobn, err = 0, 0, closed
-	}
-	w := word{}
-	messages, _ := unix.ParseSocketControlMessage(oob[:max(oobn, 0)])
-	for i := range messages {
-		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {
-			w.fds = append(w.fds, fds...)
-		}
-		if c, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
-			w.pid = int(c.Pid)
-		}
-	}
-	switch {
-	case err != nil:
-		err = os.NewSyscallError("the template does not answer: recvmsg", err)
-	case n == 0:
-		err = errors.New("the template ended")
-	case n != contain.LateReport && n > 9 && buf[0] == byte(guest.Failure):
-		err = errors.New(printable(buf[9:n]))
-	case n != contain.LateReport:
-		err = errTalk
-	}
-	if err != nil {
-		closeFDs(w.fds)
-		return word{}, err
-	}
-	for i, to := range []*int64{&w.kind, &w.id, &w.a, &w.b} {
-		*to = int64(binary.LittleEndian.Uint64(buf[8*i:]))
-	}
-	return w, nil
-}
-
-var errTalk = errors.New("the interpreter does not speak as a template does: it is no Python, or a module of preload wrote to its descriptor 3")
-
-func printable(b []byte) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 && r != '\n' || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(string(b), "?"))
-}
 
 // read hands on what the template and its children say, until it is gone.
 func (t *template) read() {
@@ -348,14 +260,25 @@ func (t *template) made(id uint64, k *child) {
 	}
 }
 
+// lost ends a template, waits until nothing of it is left, and says why it is
+// not there.
+func (t *template) lost() error {
+	t.box.kill()
+	<-t.box.gone
+	if l := t.box.limit; l != "" {
+		return &spawn.Failed{Kind: "killed-by-limit", What: "the " + l + " that the tool has does not hold its interpreter and the modules of preload", Fix: "raise " + l + " in the manifest, or preload less"}
+	}
+	return errTemplate
+}
+
 // gone ends everything that waits for a template that is not there.
 func (t *template) gone() {
 	t.drop()
-	t.box.kill()
+	err := t.lost()
 	t.mu.Lock()
 	t.over = true
 	for id, k := range t.making {
-		k.err = errTemplate
+		k.err = err
 		t.made(id, k)
 	}
 	for number, ch := range t.reaping {
@@ -368,129 +291,3 @@ func (t *template) gone() {
 }
 
 var errTemplate = &spawn.Failed{Kind: "internal", What: "the template of the tool's interpreter ended", Fix: "call it again; where that fails too, give the tool fork: false"}
-
-// send sends a packet; t.mu is held.
-func (t *template) send(packet []byte, fds ...int) error {
-	if t.over {
-		return unix.EPIPE
-	}
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
-	var err error
-	closed := t.raw.Write(func(fd uintptr) bool {
-		for {
-			err = unix.Sendmsg(int(fd), packet, oob, nil, unix.MSG_NOSIGNAL)
-			if err != unix.EINTR {
-				return err != unix.EAGAIN
-			}
-		}
-	})
-	if closed != nil {
-		return unix.EPIPE
-	}
-	return err
-}
-
-// fork makes a child by its program, and waits until its walls are up.
-func (t *template) fork(p *contain.Program, user int, fds []int) (*child, error) {
-	k := &child{template: t, program: p, done: make(chan struct{})}
-	t.mu.Lock()
-	t.next++
-	packet := p.Packet(t.next, user, len(fds))
-	err := error(nil)
-	if len(packet) > t.room {
-		err = refuse("unsupported", "the tool has more walls than its template takes: fewer mounts, or fork: false")
-	} else if err = t.send(packet, fds...); err == nil {
-		t.making[t.next] = k
-	} else if err == unix.EPIPE || err == unix.ECONNRESET {
-		err = errTemplate
-		t.retired = true // whoever comes next has another
-	}
-	t.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	late := time.AfterFunc(setupTime*time.Second, t.box.kill)
-	<-k.done
-	late.Stop()
-	if k.err == nil {
-		return k, nil
-	}
-	if k.fd != nil {
-		k.wait()
-	}
-	closeFDs(k.uppers) // it may have been ready when its template ended
-	return nil, k.err
-}
-
-// watch waits for the end of a child, by its pidfd, which it takes over. No
-// thread waits.
-func (k *child) watch(id uint64, pidfd int) {
-	unix.SetNonblock(pidfd, true)
-	k.fd, k.gone = os.NewFile(uintptr(pidfd), "guest"), make(chan struct{})
-	go func() {
-		if raw, err := k.fd.SyscallConn(); err == nil {
-			raw.Read(func(fd uintptr) bool {
-				p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-				for {
-					n, err := unix.Poll(p, 0)
-					if err != unix.EINTR {
-						return n > 0 || err != nil
-					}
-				}
-			})
-		}
-		// Its answer comes after everything that the child said.
-		how := k.template.reap(k.number)
-		k.fd.Close()
-		k.template.mu.Lock()
-		k.ended = how
-		if k.err == nil && !k.ready {
-			k.err = &spawn.Failed{Kind: "internal", What: "the sandbox died while it was set up: wait status " + strconv.Itoa(int(how.ws)), Fix: "see whether the host or the tool's memory is short"}
-		}
-		k.template.made(id, k)
-		k.template.mu.Unlock()
-		close(k.gone)
-	}()
-}
-
-// wait blocks until the first process has ended, with all others of its
-// namespace, and returns how.
-func (k *child) wait() ended {
-	<-k.gone
-	return k.ended
-}
-
-// signal sends sig to the first process; SIGKILL ends every process of its
-// namespace. It is an error where that has ended.
-func (k *child) signal(sig unix.Signal) error {
-	raw, err := k.fd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	gone := raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
-	return errors.Join(gone, err)
-}
-
-// reap returns how a child ended that has ended. A template that does not say
-// so in time is killed, with everything that it forked.
-func (t *template) reap(number int) ended {
-	ch := make(chan ended, 1)
-	var packet [contain.LateHeader]byte
-	binary.LittleEndian.PutUint64(packet[:], contain.LateReap)
-	binary.LittleEndian.PutUint64(packet[8:], uint64(number))
-	t.mu.Lock()
-	err := t.send(packet[:])
-	if err == nil {
-		t.reaping[number] = ch
-	}
-	t.mu.Unlock()
-	if err != nil {
-		return ended{ws: syscall.WaitStatus(unix.SIGKILL)}
-	}
-	late := time.AfterFunc(setupTime*time.Second, t.box.kill)
-	defer late.Stop()
-	return <-ch
-}
