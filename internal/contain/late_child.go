@@ -80,7 +80,7 @@ func (l Late) Program(g plan.Guest, f Facts, without []string) *Program {
 			}
 			from := lateScratch + "/" + s.Text
 			p.call(0, unix.SYS_MKDIRAT, unix.AT_FDCWD, from, 0o700)
-			p.bind(from, "/"+s.Path, 0)
+			p.same(from, "/"+s.Path)
 			p.subs = append(p.subs, s.Path)
 		case Input:
 			from := lateScratch + "/" + s.Text
@@ -108,7 +108,7 @@ func (l Late) Program(g plan.Guest, f Facts, without []string) *Program {
 			if slices.Contains(f.Folders, "/"+s.Path) {
 				p.bind(lateEmpty, "/"+s.Path, readOnly)
 			} else {
-				p.bind("/dev/null", "/"+s.Path, 0)
+				p.same("/dev/null", "/"+s.Path)
 			}
 		case ReadOnly:
 			p.bind("/"+s.Path, "/"+s.Path, readOnly)
@@ -164,13 +164,28 @@ func (p *Program) fs(name string, attr int, opts ...string) int {
 	return fd
 }
 
+// attach puts a detached mount at a path. No link in a grant that is there
+// already can lead it elsewhere.
 func (p *Program) attach(fd int, at string) {
-	p.call(0, unix.SYS_MOVE_MOUNT, fd, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	target := p.path(at)
+	p.call(0, unix.SYS_MOVE_MOUNT, fd, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	p.close(target)
 	p.close(fd)
+}
+
+// path opens what is at a path, in which no link is followed.
+func (p *Program) path(at string) int {
+	return p.open(unix.SYS_OPENAT2, unix.AT_FDCWD, at, words(unix.O_PATH|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_SYMLINKS), 24)
 }
 
 func (p *Program) mount(name, at string, attr int, opts ...string) {
 	p.attach(p.fs(name, attr, opts...), at)
+}
+
+// same puts what is at one path of ours at another: neither leads through a
+// grant.
+func (p *Program) same(from, at string) {
+	p.call(0, unix.SYS_MOUNT, from, at, 0, unix.MS_BIND, 0)
 }
 
 // bind puts what is at one path at another, with attributes added.
@@ -192,7 +207,9 @@ func (p *Program) grant(l Late, g plan.Guest, s Step) (uppers []int) {
 		if !l.folder(i) {
 			to = at
 		}
-		p.call(0, unix.SYS_MOVE_MOUNT, LateFD+3+l.Cgroups+i, "", unix.AT_FDCWD, to, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		target := p.path(to)
+		p.call(0, unix.SYS_MOVE_MOUNT, LateFD+3+l.Cgroups+i, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+		p.close(target)
 	}
 	if !l.folder(i) {
 		if !l.Detached {
@@ -306,7 +323,7 @@ func (p *Program) landlock(rules []Rule, g plan.Guest, f Facts, l Late) {
 			continue
 		}
 		p.step = Step{Kind: Landlock, Path: r.Path[1:]}
-		fd := p.open(unix.SYS_OPENAT, unix.AT_FDCWD, r.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		fd := p.path(r.Path)
 		rule := binary.LittleEndian.AppendUint32(words(uint64(a)), uint32(fd))
 		p.call(0, unix.SYS_LANDLOCK_ADD_RULE, set, unix.LANDLOCK_RULE_PATH_BENEATH, rule, 0)
 		p.close(fd)

@@ -10,7 +10,7 @@ import (
 // templateAllowed are the calls by which a process that forks guests, and each
 // guest before it reads its first byte of input, makes their walls.
 const templateAllowed = `
-	unshare setns mount umount2 mount_setattr open_tree move_mount fsopen fsconfig fsmount
+	unshare setns openat2 mount umount2 mount_setattr open_tree move_mount fsopen fsconfig fsmount
 	setresuid setresgid keyctl prctl capset seccomp socket`
 
 // TemplateFilter is the filter of a process that forks guests: GuestFilter, and

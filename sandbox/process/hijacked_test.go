@@ -122,6 +122,34 @@ func TestForkedWrites(t *testing.T) {
 	}
 }
 
+// A grant may lie in another, as a virtual environment does in its project. A
+// link that somebody left in the outer one leads the inner one nowhere: the
+// sandbox does not start, forked or not.
+func TestLinkInAGrant(t *testing.T) {
+	outer, inner := t.TempDir(), t.TempDir()
+	must(t, os.Mkdir(filepath.Join(outer, "real"), 0o755))
+	must(t, os.Mkdir(filepath.Join(outer, "real", "out"), 0o755))
+	must(t, os.WriteFile(filepath.Join(inner, "mark"), nil, 0o644))
+	forked, alone := pythonTools(t)
+	for _, tool := range []*casemate.Tool{forked, alone} {
+		tool.Security.Filesystem = []casemate.Mount{{Path: outer, At: "/work", Access: casemate.Read}, {Path: inner, At: "/work/real/out", Access: casemate.Read}}
+		p := siteOf(t, Options{}, tool)
+		if c := python(t, parkPython(t, p, tool), "import os\nos.listdir('/work/real/out'), os.listdir('/out')"); c.value != "(['mark'], [])" {
+			t.Fatalf("%s: without a link: %v", tool.Name, c)
+		}
+		must(t, os.Rename(filepath.Join(outer, "real"), filepath.Join(outer, "aside")))
+		must(t, os.Symlink("/", filepath.Join(outer, "real"))) // /work/real/out is /out
+		sb, err := p.Start(t.Context(), casemate.Spec{Tool: tool})
+		if err == nil {
+			c := python(t, sb.(*sandbox), "import os\nos.listdir('/out')")
+			t.Errorf("%s: it started, and /out holds %s", tool.Name, c.value)
+			sb.Close()
+		}
+		must(t, os.Remove(filepath.Join(outer, "real")))
+		must(t, os.Rename(filepath.Join(outer, "aside"), filepath.Join(outer, "real")))
+	}
+}
+
 // Memory that a module of preload shares with whoever it forks would be the
 // template's, and every sibling's, to write for any guest.
 func TestPreloadSharesNoMemory(t *testing.T) {
