@@ -57,12 +57,21 @@ func (d *demand) started(took time.Duration) {
 	d.start += (took - d.start) / 8
 }
 
+// needed is how many are claimed while one is started, and the next one.
+func (d *demand) needed(now time.Time) int {
+	return 1 + int(min(math.Ceil(d.arriving(now)), 1<<20))
+}
+
+// arriving is how many are claimed while one is started.
+func (d *demand) arriving(now time.Time) float64 {
+	return d.rate * decay(now.Sub(d.last), rateMemory) * d.start.Seconds()
+}
+
 // parked is how many should wait now.
 func (d *demand) parked(now time.Time) int {
 	if d.last.IsZero() {
 		return 0
 	}
-	since := now.Sub(d.last)
-	x := d.rate*decay(since, rateMemory)*d.start.Seconds() + 2*d.burst*decay(since, burstMemory)
+	x := d.arriving(now) + 2*d.burst*decay(now.Sub(d.last), burstMemory)
 	return int(math.Ceil(min(x, 1<<20) - 0.1))
 }

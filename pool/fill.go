@@ -8,10 +8,11 @@ import (
 const (
 	firstWait   = 100 * time.Millisecond // after a guest that could not be parked, or died parked
 	longestWait = time.Minute
-	steady      = 10 * time.Second // one that was parked for this long did not die of its start
-	kept        = 10 * time.Minute // after the last claim of a key, one of it is wanted
-	look        = 10 * time.Second // between two looks at whether less is wanted
-	pressed     = 10 * time.Second // after memory was short
+	steady      = 10 * time.Second      // one that was parked for this long did not die of its start
+	kept        = 10 * time.Minute      // after the last claim of a key, one of it is wanted
+	look        = 10 * time.Second      // between two looks at whether less is wanted
+	pressed     = 10 * time.Second      // after memory was short
+	rest        = 20 * time.Millisecond // after a claim, before more is parked than the next claims need
 )
 
 // The bounds of starts that gave their places up.
@@ -98,14 +99,20 @@ func (p *Pool) allotLocked() {
 }
 
 // lackingLocked returns the next key of which too few are parked; nil is none,
-// or none that is to be started now.
+// or none that is to be started now. While claims come, their sandboxes run, and
+// a start would slow them: what is for bursts is parked when they rest.
 func (p *Pool) lackingLocked(now time.Time) *slot {
+	rested := now.Sub(p.claimed) >= rest
 	for _, s := range p.allotted {
-		n := s.stock()
-		if n >= s.allot || now.Before(s.retry) {
+		n, want := s.stock(), s.allot
+		if n >= want || now.Before(s.retry) {
 			continue
 		}
-		if p.working == 0 || 2*n < s.allot {
+		if !rested {
+			p.soonLocked(p.claimed.Add(rest))
+			want = min(want, max(s.demand.needed(now), s.Min))
+		}
+		if n < want && (p.working == 0 || 2*n < want) {
 			return s
 		}
 	}

@@ -97,6 +97,7 @@ type Pool struct {
 	working  int       // starts that have a place
 	slow     int       // starts that gave theirs up
 	calm     time.Time // nothing is parked before, because memory was short
+	claimed  time.Time // the last claim
 
 	timer *time.Timer
 	due   time.Time
@@ -175,6 +176,7 @@ func (p *Pool) Claim(ctx context.Context, session casemate.SessionID, k *Kind) (
 	}
 	s := p.slotLocked(k)
 	s.demand.claimed(begun)
+	p.claimed = begun
 	p.targetLocked(s, begun)
 	if n := len(s.parked); n > 0 {
 		c := s.parked[n-1] // what was used last is in the caches

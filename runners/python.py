@@ -78,6 +78,8 @@ def pairs(ps):
 def receive(n, have=b""):
     """n bytes or more, of which have is the beginning; no more than n where
     nothing is there."""
+    if len(have) >= n:
+        return have
     data = bytearray(have)
     while len(data) < n:
         part = os.read(PIPE, min(n - len(data), 1 << 20))
@@ -253,9 +255,7 @@ def fresh():
     return main.__dict__
 
 
-def ready():
-    runtime = b"Python " + sys.version.split()[0].encode()
-    send(frame(b"R", 0, pairs([(b"version", b"1"), (b"runtime", runtime)])))
+READY = frame(b"R", 0, pairs([(b"version", b"1"), (b"runtime", b"Python " + sys.version.split()[0].encode())]))
 
 
 def loop():
@@ -263,7 +263,7 @@ def loop():
     os.set_inheritable(PIPE, False)
     wrong = prepare(modules)
     main = fresh()
-    ready()
+    send(READY)
     calls = 0
     while True:
         kind, call, n = HEADER.unpack(receive(HEADER.size))
@@ -372,23 +372,24 @@ def warm(out="/out", fails=True):
         frames + done(0, status)
 
 
-def reseed():
-    """Gives a forked process random state of its own. What asks the kernel
-    each time needs nothing, and the module random does it itself in every child
-    of os.fork."""
+def seeds():
+    """What gives a forked process random state of its own, as functions. What
+    asks the kernel each time needs nothing, and the module random has a handler
+    of fork."""
     have = sys.modules.get
+    calls = []
     if have("numpy.random"):
-        have("numpy.random").seed()
+        calls.append(have("numpy.random").seed)
     if have("ssl"):  # OpenSSL tells a fork by its pid, which is the same in every sandbox
-        have("ssl").RAND_add(os.urandom(32), 32.0)
+        calls.append(lambda: have("ssl").RAND_add(os.urandom(32), 32.0))
     if have("tempfile"):
-        have("tempfile")._name_sequence = None
+        calls.append(lambda: setattr(have("tempfile"), "_name_sequence", None))
     if have("multiprocessing.process"):
-        have("multiprocessing.process").current_process().authkey = os.urandom(32)
-    if have("uuid"):
-        for name in ("_node", "_last_timestamp", "_last_timestamp_v6", "_last_timestamp_v7"):
-            if hasattr(have("uuid"), name):
-                setattr(have("uuid"), name, None)
+        calls.append(lambda: setattr(have("multiprocessing.process").current_process(), "authkey", os.urandom(32)))
+    for name in ("_node", "_last_timestamp", "_last_timestamp_v6", "_last_timestamp_v7"):
+        if hasattr(have("uuid"), name):
+            calls.append(lambda name=name: setattr(have("uuid"), name, None))
+    return calls
 
 
 def reopen():
@@ -406,20 +407,20 @@ def reopen():
         setattr(sys, "__%s__" % name, f)
 
 
-def forked(wrong, main, output, out="/out", ahead=True):
+def forked(wrong, main, output, out="/out", ahead=True, renew=()):
     """Serves one call in a process that was forked, and ends it: it does not
     return. wrong is what prepare said, main the variables of a fresh __main__,
-    output the bytes that the tool's result may have. ahead says that nobody waits
-    for it yet. Descriptors 0 to 3 are the guest's, and every wall is
-    up."""
+    output the bytes that the tool's result may have, renew what it calls first.
+    ahead says that nobody waits for it yet. Descriptors 0 to 3 are the guest's,
+    no program inherits the last, and every wall is up."""
     global main_pid, current
     try:
         main_pid = os.getpid()
-        os.set_inheritable(PIPE, False)
-        reseed()
+        for call in renew:
+            call()
         if ahead:
             warm(out, False)
-        ready()
+        send(READY)
         data = os.read(PIPE, 32 << 10)
         if not data:
             os._exit(0)  # the sandbox ends

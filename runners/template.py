@@ -34,6 +34,7 @@ FORK, REAP, HELLO, FORKED, READY, FAILED, REAPED = range(1, 8)
 FIRST = 100  # number of the first descriptor that a child was given
 ROOM = 256 << 10  # bytes of a packet
 MAX_FDS = 64
+NUMBERS = list(range(FIRST, FIRST + MAX_FDS))
 HEAD = struct.Struct("<6q")
 REPLY = struct.Struct("<4q")
 CALL = struct.Struct("<8q")
@@ -99,27 +100,52 @@ def shared():
     return None
 
 
-def child(runner, wrong, main, late, address, head, buf, ahead):
+def child(runner, wrong, main, late, address, head, buf, ahead, renew):
     kind, ident, offset, count, fds, output = head
     i, result = late(address, count, buf, offset)
     if i != count:
         os.write(CONNECTION, REPLY.pack(FAILED, ident, i, result))
         os._exit(1)
-    runner.forked(wrong, main, output, ahead=ahead)
+    runner.forked(wrong, main, output, ahead=ahead, renew=renew)
 
 
-def reserve(n):
-    """Keeps numbers free of the descriptors of modules."""
-    for i in range(n):
+def keep():
+    """Keeps the numbers from FIRST on free of the descriptors of modules."""
+    for i in range(MAX_FDS):
         os.dup2(0, FIRST + i, inheritable=False)
+
+
+def offer():
+    """Makes these numbers the lowest free ones, which the kernel gives to the
+    descriptors that come with a packet."""
+    while os.dup(0) < FIRST:
+        pass
+    os.closerange(FIRST, FIRST + MAX_FDS)
+
+
+def forking(modules, handlers):
+    """How a child is made, and what it then calls: by os.fork; or by _Fork of
+    POSIX 2024, which leaves out what only other threads, C code and the handlers
+    of modules need. Each page that these write is copied for every child."""
+    plain = not modules and not {"sitecustomize", "usercustomize"} & sys.modules.keys()
+    if plain and hasattr(libc, "_Fork") and all(list(h) == ["after_in_child"] for h in handlers) and len(os.listdir("/proc/self/task")) == 1:
+        return ctypes.PyDLL(None)._Fork, [h["after_in_child"] for h in handlers]
+    return os.fork, []
 
 
 def template():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096) if hard >= 0 else 4096, hard))
-    reserve(MAX_FDS)
-    runner = load(RUNNER)
-    wrong = runner.prepare(sys.argv[1:])
+    keep()
+    handlers, register = [], os.register_at_fork
+
+    def note(**kwargs):
+        register(**kwargs)
+        handlers.append(kwargs)
+
+    os.register_at_fork = note
+    runner, modules = load(RUNNER), sys.argv[1:]
+    wrong = runner.prepare(modules)
     for name in COMMON:
         try:
             __import__(name)
@@ -146,6 +172,8 @@ def template():
     view = memoryview(buf)
     runner.reopen()
     main = runner.fresh()
+    fork, renew = forking(modules, handlers)
+    renew += runner.seeds()
     runner.warm()
     gc.collect()
     if hasattr(libc, "malloc_trim"):
@@ -154,6 +182,7 @@ def template():
     name = shared()
     if name is not None:
         sys.exit("a module of preload keeps memory that every sandbox would share: " + name)
+    offer()
     connection.send(REPLY.pack(HELLO, 0, address, ROOM))
     last = 0
     while True:
@@ -167,10 +196,13 @@ def template():
             continue
         given = []
         for level, kind, data in control:
-            given += [fd for fd, in struct.iter_unpack("i", data[:len(data) // 4 * 4])]
+            given += struct.unpack("%di" % (len(data) // 4), data)
         ahead, last = time.monotonic() - last > BUSY, time.monotonic()
-        pid = fork(own, given, head, runner, wrong, main, run, address, buf, ahead)
-        rights = []
+        pid, rights = -errno.EMFILE, []
+        # The kernel leaves out those that do not fit, and a module that keeps
+        # opening files may be in the way: no wall may stand on another's.
+        if given == NUMBERS[:head[4]]:
+            pid = born(fork, own, lambda: child(runner, wrong, main, run, address, head, buf, ahead, renew))
         if pid > 0:
             pidfd = libc.syscall(PIDFD_OPEN, pid, 0, 0, 0, 0, 0)
             if pidfd < 0:
@@ -179,34 +211,27 @@ def template():
         connection.sendmsg([REPLY.pack(FORKED, head[1], pid, 0)], rights)
         if rights:
             os.close(pidfd)
-
-
-def fork(own, given, head, runner, wrong, main, run, address, buf, ahead):
-    """Returns the number of a child, or minus an errno."""
-    if len(given) != head[4]:  # the kernel leaves out those that do not fit: no wall may stand on another's
         for fd in given:
             os.close(fd)
-        return -errno.EMFILE
-    for i, fd in enumerate(given):
-        os.dup2(fd, FIRST + i, inheritable=False)
-        os.close(fd)
+
+
+def born(fork, own, child):
+    """Returns the number of a child in a process namespace of its own, or
+    minus an errno."""
+    if libc.unshare(CLONE_NEWPID) != 0:
+        return -ctypes.get_errno()
     try:
-        if libc.unshare(CLONE_NEWPID) != 0:
-            return -ctypes.get_errno()
+        pid = fork()
+    except OSError as e:
+        pid = -e.errno
+    if pid == 0:
         try:
-            pid = os.fork()
-        except OSError as e:
-            pid = -e.errno
-        if pid == 0:
-            try:
-                child(runner, wrong, main, run, address, head, buf, ahead)
-            finally:  # who waits sees that it ended
-                os._exit(1)
-        if libc.setns(own, CLONE_NEWPID) != 0:
-            os._exit(1)  # what it forks next would be born into a namespace that is dying
-        return pid
-    finally:
-        reserve(len(given))
+            child()
+        finally:  # who waits sees that it ended
+            os._exit(1)
+    if libc.setns(own, CLONE_NEWPID) != 0:
+        os._exit(1)  # what it forks next would be born into a namespace that is dying
+    return pid if pid != -1 else -errno.EAGAIN
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@ package cgroup
 
 import (
 	"errors"
-	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -81,31 +81,48 @@ func (d folder) make(name string) (folder, error) {
 }
 
 func (d folder) file(name string, flags uint64) (*os.File, error) {
-	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV}
-	fd, err := retry(func() (int, error) { return unix.Openat2(d.fd(), name, &how) })
+	fd, err := d.raw(name, flags)
 	if err != nil {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), d.path+"/"+name), nil
 }
 
+// raw is file without the system calls that an os.File costs.
+func (d folder) raw(name string, flags uint64) (int, error) {
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV}
+	return retry(func() (int, error) { return unix.Openat2(d.fd(), name, &how) })
+}
+
 func (d folder) read(name string) (string, error) {
-	f, err := d.file(name, unix.O_RDONLY)
+	fd, err := d.raw(name, unix.O_RDONLY)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile))
-	return string(b), err
+	defer unix.Close(fd)
+	var few [512]byte
+	b := few[:0]
+	for len(b) < maxFile {
+		b = slices.Grow(b, len(few))
+		n, err := retry(func() (int, error) { return unix.Read(fd, b[len(b):cap(b)]) })
+		if err != nil {
+			return "", err
+		}
+		if n == 0 {
+			break
+		}
+		b = b[:len(b)+n]
+	}
+	return string(b), nil
 }
 
 func (d folder) write(name, value string) error {
-	f, err := d.file(name, unix.O_WRONLY)
+	fd, err := d.raw(name, unix.O_WRONLY)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	_, err = f.WriteString(value)
+	defer unix.Close(fd)
+	_, err = retry(func() (int, error) { return unix.Write(fd, []byte(value)) })
 	return err
 }
 

@@ -20,6 +20,7 @@ type Group struct {
 	missing map[string]*Missing // by control, why it is none of members
 	held    map[string]string
 	oom     atomic.Bool // seen by Watch
+	watch   *watch      // nil before
 }
 
 // A member is the group in one hierarchy.
@@ -315,6 +316,10 @@ func (g *Group) Held() map[string]string { return maps.Clone(g.held) }
 // to leave it.
 func (g *Group) Remove() error {
 	var first error
+	if g.watch != nil {
+		g.watch.close()
+		g.watch = nil
+	}
 	for _, m := range g.all {
 		if err := m.remove(g.name); err != nil && first == nil {
 			first = &fileError{m.path, err}

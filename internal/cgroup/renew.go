@@ -35,7 +35,7 @@ func (g *Group) Renew() (*Group, bool) {
 			return nil, false
 		}
 	}
-	n := &Group{host: g.host, name: g.name, members: g.members, all: g.all, missing: g.missing, held: g.held}
-	g.all, g.members = nil, nil
+	n := &Group{host: g.host, name: g.name, members: g.members, all: g.all, missing: g.missing, held: g.held, watch: g.watch}
+	g.all, g.members, g.watch = nil, nil, nil
 	return n, true
 }

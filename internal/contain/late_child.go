@@ -75,9 +75,6 @@ func (l Late) Program(g plan.Guest, f Facts, without []string) *Program {
 		case Scratch:
 			p.mount("tmpfs", lateScratch, data, "size", strconv.FormatInt(s.Size, 10), "nr_inodes", strconv.FormatInt(inodes(s.Size), 10), "mode", "0700")
 		case Sub:
-			if s.Path == "tmp" {
-				p.call(0, unix.SYS_UMOUNT2, "/tmp", unix.MNT_DETACH)
-			}
 			from := lateScratch + "/" + s.Text
 			p.call(0, unix.SYS_MKDIRAT, unix.AT_FDCWD, from, 0o700)
 			p.same(from, "/"+s.Path)
@@ -98,8 +95,10 @@ func (l Late) Program(g plan.Guest, f Facts, without []string) *Program {
 			p.mount("devpts", "/"+s.Path, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "newinstance", "", "ptmxmode", "0666", "mode", "0600")
 		case Proc:
 			fd := p.fs("proc", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
-			// The kernel makes it only beside another that hides nothing: the template's.
-			p.call(0, unix.SYS_UMOUNT2, "/proc", unix.MNT_DETACH)
+			// Over the template's, beside which alone the kernel makes another. That
+			// one, and /tmp, are covered and not taken away: this waits for every
+			// processor, and what covers is held by the template's user namespace, in
+			// which the child has no capability when it reads code.
 			p.attach(fd, "/proc")
 			sys = p.open(unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/sys", unix.O_PATH|unix.O_CLOEXEC, 0)
 		case Count:

@@ -207,7 +207,7 @@ def word(r):
 s = dict(l.rstrip("\n").split(":\t", 1) for l in open("/proc/self/status") if ":\t" in l)
 for k in "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Groups", "Uid", "Gid": print(k, s[k].split())
 print("securebits", libc.prctl(27, 0, 0, 0, 0), "dumpable", libc.prctl(3, 0, 0, 0, 0), "keeps", libc.prctl(7, 0, 0, 0, 0))
-print("mounts", sorted(l.split()[4] for l in open("/proc/self/mountinfo")))
+print("mounts", sorted({l.split()[4] for l in open("/proc/self/mountinfo")}))  # a child covers its template's /proc and /tmp
 print("stage", [l for l in open("/proc/self/mountinfo") if "stage" in l.split()[4]])
 print("namespaces", open("/proc/sys/user/max_user_namespaces").read().strip(), os.listdir("/.stage") if os.path.isdir("/.stage") else None)
 for n in range(16): print("limit", n, resource.getrlimit(n))

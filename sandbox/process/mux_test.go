@@ -24,7 +24,8 @@ import (
 // forker is what stands in for the template: it executes the runner as a
 // module of another name and becomes the guest, without any wall.
 const forker = `
-import sys, types
+import os, sys, types
+os.set_inheritable(3, False)
 m = types.ModuleType("casemate_runner")
 with open(sys.argv[1], encoding="utf-8") as f:
     exec(compile(f.read(), sys.argv[1], "exec"), m.__dict__)

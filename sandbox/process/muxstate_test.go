@@ -30,6 +30,7 @@ m.reopen()
 main = m.fresh()
 exec(os.environ["BEFORE"])
 assert os.getpid() == 1
+renew = m.seeds()
 libc = ctypes.CDLL(None, use_errno=True)
 own = os.open("/proc/thread-self/ns/pid", os.O_RDONLY)
 pids = []
@@ -43,7 +44,8 @@ for i in range(2):
         for to, fd in (3, 90), (1, 91), (2, 92):
             os.dup2(fd, to)
         os.closerange(4, 100)
-        m.forked(wrong, main, 1 << 20, "/nonexistent")
+        os.set_inheritable(3, False)
+        m.forked(wrong, main, 1 << 20, "/nonexistent", renew=renew)
     pids.append(pid)
     if libc.setns(own, 0x20000000): sys.exit("setns: %d" % ctypes.get_errno())
 for fd in range(3, 9):

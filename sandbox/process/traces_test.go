@@ -62,11 +62,13 @@ func (p *site) traces(t *testing.T) traces {
 	pid := p.s.proc.Pid
 	// User namespaces of owners of files are kept, in a bounded number; and pipes
 	// that Go leaves open with both ends are closed later, which has its own test.
-	fds, pipes := 0, map[string]int{}
+	fds, events, pipes := 0, 0, map[string]int{}
 	for _, link := range p.links() {
 		_, to, _ := strings.Cut(link, "=")
 		switch pipes[to]++; {
 		case strings.Contains(to, "/casemate-") || strings.HasPrefix(to, "user:"):
+		case to == "anon_inode:[eventfd]": // of the memory of each group that is kept
+			events++
 		case strings.HasPrefix(to, "pipe:") && pipes[to] == 2:
 			fds--
 		default:
@@ -83,6 +85,9 @@ func (p *site) traces(t *testing.T) traces {
 	}
 	if len(all)-groups > 4*keptGroups {
 		t.Errorf("%d groups are left with nothing in them", len(all)-groups)
+	}
+	if events > 1+len(all) {
+		t.Errorf("%d groups are watched, and there are %d", events-1, len(all))
 	}
 	return traces{fds, len(descendants(pid)), groups, mountCount(t)}
 }
