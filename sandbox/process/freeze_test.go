@@ -134,7 +134,8 @@ func moves(t *testing.T, sb casemate.Sandbox, want bool) {
 	before := ticks(t, sb)
 	if !want {
 		time.Sleep(150 * time.Millisecond)
-		if after := ticks(t, sb); after != before {
+		// A tick that had begun may be counted late; what runs uses fifteen and more.
+		if after := ticks(t, sb); after > before+1 {
 			t.Errorf("a frozen guest used %d ticks", after-before)
 		}
 		return
