@@ -33,9 +33,18 @@ type Tool struct {
 	Description string          `json:"description,omitempty"`
 	Parameters  json.RawMessage `json:"parameters"` // JSON Schema 2020-12 of an object
 	Run         Run             `json:"run"`
+	Image       *Image          `json:"image,omitempty"` // nil: the host's own system folders
 	Security    Profile         `json:"security"`
 	Roles       map[string]Role `json:"roles,omitempty"` // flow.args of the manifest
 	Pool        Parking         `json:"pool,omitzero"`
+}
+
+// An Image is the root of a tool's sandbox, in place of the host's own system
+// folders. Nothing that it says of itself (user, entry point, environment,
+// volumes, labels) counts.
+type Image struct {
+	Reference string `json:"reference"` // registry/name@sha256:…, oci:FOLDER, docker-archive:FILE; as the manifest has it
+	Digest    Digest `json:"digest"`    // of the manifest for this machine's processor, as it was pinned
 }
 
 // ParkedByDefault is how many sandboxes wait at most, of all tools together,
@@ -85,7 +94,7 @@ func (t *Tool) Guest() Digest {
 	if !m.Split {
 		m.Tool = ""
 	}
-	g := Tool{Name: ToolName(m.Server), Run: Run{MCP: &m}, Security: t.Security}
+	g := Tool{Name: ToolName(m.Server), Run: Run{MCP: &m}, Image: t.Image, Security: t.Security}
 	return g.Digest()
 }
 
@@ -95,6 +104,8 @@ type Run struct {
 	Python  *Script  `json:"python,omitempty"`
 	Node    *Script  `json:"node,omitempty"`
 	Shell   *Shell   `json:"shell,omitempty"`
+	Wasm    *Wasm    `json:"wasm,omitempty"`
+	JS      *JS      `json:"js,omitempty"`
 	MCP     *MCP     `json:"mcp,omitempty"`
 	Builtin Function `json:"builtin,omitempty"`
 }
@@ -132,6 +143,25 @@ type MCP struct {
 
 // Shell runs the argument "command" by /bin/sh -c.
 type Shell struct{}
+
+// Wasm runs a WASI preview 1 module: its _start with Args and Stdin, as Exec
+// has them; or, where Function is set, that export, which gets the arguments of
+// the call as JSON in its memory and answers with JSON.
+type Wasm struct {
+	Module        string   `json:"module"` // on the host, absolute, every link resolved when it was trusted
+	Digest        Digest   `json:"digest"` // of its bytes, when it was trusted
+	Args          []string `json:"args,omitempty"`
+	Stdin         string   `json:"stdin,omitempty"`
+	Result        string   `json:"result,omitempty"`
+	Function      string   `json:"function,omitempty"`
+	Deterministic bool     `json:"deterministic,omitempty"` // clocks and random bytes are the same in every call
+}
+
+// JS runs the argument "code" in QuickJS, compiled to Wasm: JavaScript without
+// Node and without any file or network.
+type JS struct {
+	Deterministic bool `json:"deterministic,omitempty"`
+}
 
 // A Function is one capability function of a tool that ships with Casemate.
 type Function string
@@ -473,6 +503,7 @@ type Enforced struct {
 	Seccomp    Digest   `json:"seccomp,omitempty"`   // of the filter program
 	Landlock   int      `json:"landlock,omitempty"`  // ABI in use
 	NoNewPrivs bool     `json:"no_new_privs"`        //
+	Runtime    string   `json:"runtime,omitempty"`   // program, version and platform that made the inner walls: "runc 1.1.5", "runsc … systrap", "wazero 1.12.0 compiler"
 	Uid        string   `json:"uid,omitempty"`       // "own": of this sandbox alone; "caller": the user's
 	Memory     *Limit   `json:"memory,omitempty"`    // bytes
 	Processes  *Limit   `json:"processes,omitempty"` //

@@ -36,6 +36,11 @@ func (g *Guest) encode(w *codec.Writer) {
 	w.Bool(g.Session)
 	w.Bool(g.Fork)
 	w.Bool(g.Inputs)
+	w.String(g.Backend)
+	w.Strings(g.Layers)
+	w.String(g.Runtime)
+	w.String(g.Bundle)
+	w.String(g.Module)
 	for _, n := range []int64{g.MilliCPU, g.Memory, g.Disk, g.Processes, g.Output, g.Timeout} {
 		w.Int(n)
 	}
@@ -75,6 +80,7 @@ func decodeGuest(r *codec.Reader) (g Guest) {
 	g.Session = r.Bool()
 	g.Fork = r.Bool()
 	g.Inputs = r.Bool()
+	g.Backend, g.Layers, g.Runtime, g.Bundle, g.Module = r.String(), r.Strings(), r.String(), r.String(), r.String()
 	for _, n := range []*int64{&g.MilliCPU, &g.Memory, &g.Disk, &g.Processes, &g.Output, &g.Timeout} {
 		*n = r.Int()
 	}

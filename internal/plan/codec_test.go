@@ -11,7 +11,8 @@ var full = Plan{
 	Guests: []Guest{{Tool: "t", Digest: "sha256:x", Runner: "exec", Function: "f", Stdin: "in", Interpreter: "/i", Cwd: "/tmp",
 		Command: []Arg{{Text: "/bin/echo"}, {Name: "text"}}, Options: []string{"o"}, Preload: []string{"json"}, Env: []string{"A=b"}, DenySyscalls: []string{"connect"},
 		Mounts:   []Mount{{Source: "/h", At: "/g", Write: true, Execute: true, Prefix: true, Names: []string{".git"}, Pinned: []string{"/h/c"}}},
-		Loopback: true, HostNetwork: true, Session: true, Fork: true, Inputs: true, MilliCPU: 1, Memory: 2, Disk: 3, Processes: 4, Output: 5, Timeout: 6}, {Tool: "empty"}},
+		Loopback: true, HostNetwork: true, Session: true, Fork: true, Inputs: true, MilliCPU: 1, Memory: 2, Disk: 3, Processes: 4, Output: 5, Timeout: 6,
+		Backend: "oci", Layers: []string{"/l"}, Runtime: "/r", Bundle: "{}", Module: "/m"}, {Tool: "empty"}},
 }
 
 func TestPlanRoundTrip(t *testing.T) {

@@ -6,7 +6,7 @@ package plan
 
 // Version is checked by the decoder: router, spawner and init are of one
 // build.
-const Version = 1
+const Version = 2
 
 // A Plan is the whole of it.
 type Plan struct {
@@ -49,6 +49,12 @@ type Guest struct {
 	Session      bool  // serves a session: commits do not end it
 	Inputs       bool  // it takes inputs at /in: of one sandbox, and of no plan
 	Fork         bool  // of python: its sandboxes are forked from one template
+
+	Backend string   // process, oci, gvisor, wasm: what stands between its runner and the outer walls
+	Layers  []string // of an image: folders of the store on the host, the top one first
+	Runtime string   // of oci and gvisor: path of runc, crun or runsc; of wasm: of the worker
+	Bundle  string   // of oci and gvisor: config.json of the runtime specification
+	Module  string   // of wasm: path on the host of the module, or of what was compiled of it
 }
 
 // An Arg is one element of an argv template: literal text, or the name of
