@@ -21,16 +21,6 @@ func (c *Config) Unlisted() []*casemate.Tool {
 	return out
 }
 
-// Approved returns the approved listing of the server of that name.
-func (c *Config) Approved(name string) (Listing, bool) {
-	for _, s := range c.servers {
-		if string(s.base.Name) == name {
-			return c.approved(s)
-		}
-	}
-	return Listing{}, false
-}
-
 func (c *Config) approved(s *server) (Listing, bool) {
 	l, ok := c.lock.Servers[string(s.base.Name)]
 	return l, ok && l.Command == commandDigest(s.base.Run.MCP.Command)

@@ -28,18 +28,6 @@ func Dial(ctx context.Context, name string, in io.WriteCloser, out io.ReadCloser
 	return &Client{s}, nil
 }
 
-// Tools lists the names of the server's tools.
-func (c *Client) Tools(ctx context.Context) ([]string, error) {
-	var out []string
-	for t, err := range c.session.Tools(ctx, nil) {
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, t.Name)
-	}
-	return out, nil
-}
-
 // Call calls a tool and blocks until it has answered or ctx is done, which
 // cancels the call. A failure of the tool is a result that says IsError.
 func (c *Client) Call(ctx context.Context, tool string, args map[string]any) (*casemate.Result, error) {

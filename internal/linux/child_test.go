@@ -36,8 +36,7 @@ func parts() map[string]func(args []string) error {
 		"caps":         dropped,
 		"keep-caps":    kept,
 		"keyring":      keyring,
-		"limits":       limited,
-		"close":        closed,
+		"dumpable":     undumpable,
 		"nothing":      func([]string) error { return nil },
 	}
 }

@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"math"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -47,59 +46,6 @@ func NoNewPrivs() error {
 func NotDumpable() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return &Error{Op: "set non-dumpable", Err: err}
-	}
-	return nil
-}
-
-// CloseRange closes every descriptor from first up. The Go runtime holds
-// descriptors of its own once it has waited for one, and dies without them:
-// only a program that has not may close below them.
-func CloseRange(first int) error {
-	return closeRange(first, 0)
-}
-
-// CloseRangeOnExec marks every descriptor from first up, so that none of them
-// outlives the next execve.
-func CloseRangeOnExec(first int) error {
-	return closeRange(first, unix.CLOSE_RANGE_CLOEXEC)
-}
-
-func closeRange(first int, flags uint) error {
-	if first < 0 {
-		return &Error{Op: "close_range", Err: unix.EINVAL}
-	}
-	if err := unix.CloseRange(uint(first), math.MaxUint32, flags); err != nil {
-		return &Error{Op: "close_range", Err: err}
-	}
-	return nil
-}
-
-// Rlimits are the limits of one process and of what it starts, each set as the
-// soft and as the hard limit. Every field counts: zero is none.
-type Rlimits struct {
-	NoFile uint64 // open descriptors
-	FSize  uint64 // bytes of one file
-	NProc  uint64 // threads of this user in this user namespace
-	Core   uint64 // bytes of a core dump
-}
-
-// Apply sets them. A limit above the hard limit of this process is an error.
-func (l Rlimits) Apply() error {
-	for _, r := range []struct {
-		name     string
-		resource int
-		limit    uint64
-	}{
-		{"core", unix.RLIMIT_CORE, l.Core},
-		{"fsize", unix.RLIMIT_FSIZE, l.FSize},
-		{"nproc", unix.RLIMIT_NPROC, l.NProc},
-		{"nofile", unix.RLIMIT_NOFILE, l.NoFile},
-	} {
-		// Of package syscall, which then does not give a program that it
-		// starts the limit of descriptors back which this process began with.
-		if err := syscall.Setrlimit(r.resource, &syscall.Rlimit{Cur: r.limit, Max: r.limit}); err != nil {
-			return &Error{Op: "set rlimit " + r.name, Err: err}
-		}
 	}
 	return nil
 }
