@@ -1,0 +1,205 @@
+// Package gvisor finds runsc, gVisor's runtime, and says what of it does not
+// belong to any one guest: which version serves, and how it is started. The
+// sandboxes themselves are made as those of every backend are, by the
+// spawner: an outer sandbox of namespaces and cgroups, in which runsc runs the
+// guest on a kernel of its own, the Sentry.
+//
+// Runsc is looked for in this order: the file that CASEMATE_RUNSC names, the
+// user's cache, where "make runsc" puts it, and PATH. The first that is named
+// or there must serve: one that is too old is refused and no other taken in
+// its place.
+//
+// # What the guest has
+//
+//   - The platform is systrap, which needs no device. KVM is not used: a
+//     guest's uid has no way to /dev/kvm, and on a virtual machine without
+//     nested hardware virtualisation the device opens and nothing starts.
+//   - The network is none: not the host's, not the outer namespace's. The
+//     Sentry's own loopback is up, inside the Sentry; a listener there cannot be
+//     reached from outside it, nor one outside from there.
+//   - Descriptors come only with the start (--pass-fd): the Sentry takes none
+//     through a socket of the host. So nothing is donated to a guest that runs.
+//   - Landlock, overlayfs of our own and keyrings are not in the Sentry; grants
+//     are overlays of the outer sandbox, which the Sentry reaches as files.
+//     System calls are filtered twice, by our list in the Sentry and by the
+//     Sentry's own list towards the host.
+//
+// # Starting and restoring
+//
+// A guest is started, never restored from a checkpoint. A restored interpreter
+// with many modules waits sooner than a started one (about 2.4 times), a static
+// runner does not; but every guest of one checkpoint would wake with the
+// same random state, restore takes no descriptors but the three standard ones,
+// and a parked guest has either behind it. BenchmarkRestore measures it.
+package gvisor
+
+import (
+	"context"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/casemate/casemate"
+)
+
+// Pinned is the version that "make runsc" builds, and Oldest its day: nothing
+// older was tried with the flags that a sandbox starts it with.
+const (
+	Pinned = "v0.0.0-20260905035102-160fafc42237"
+	Oldest = "20260905"
+)
+
+// Env names the variable that names runsc.
+const Env = "CASEMATE_RUNSC"
+
+// Fix is how runsc is had.
+const Fix = "run make runsc in Casemate's source, which builds it into the cache, or name a runsc of " + Oldest + " or newer by " + Env
+
+// A Runsc is one that serves.
+type Runsc struct {
+	Path    string // real, absolute
+	Version string // such as "release-20260914.0", or of a build from a Go module its version
+}
+
+// Find returns the runsc that the environment means. It runs it, to ask its
+// version, and gives it 5 s to answer. Errors are of kind Unsupported.
+func Find(ctx context.Context, getenv func(string) string) (Runsc, error) {
+	path, err := candidate(getenv)
+	if err != nil {
+		return Runsc{}, refuse(err, Fix)
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return Runsc{}, refuse(err, Fix)
+	}
+	if err := owned(path); err != nil {
+		return Runsc{}, refuse(err, "install it where only you or root can write")
+	}
+	v, err := version(ctx, path)
+	if err != nil {
+		return Runsc{}, refuse(fmt.Errorf("%s: %w", path, err), Fix)
+	}
+	if err := recent(v); err != nil {
+		return Runsc{}, refuse(fmt.Errorf("%s: %w", path, err), Fix)
+	}
+	return Runsc{Path: path, Version: v}, nil
+}
+
+func refuse(err error, fix string) error {
+	return &casemate.Error{Op: "gvisor", Kind: casemate.Unsupported, Err: err, Fix: fix}
+}
+
+// candidate returns the first path that is named, or at which there is a
+// program.
+func candidate(getenv func(string) string) (string, error) {
+	if p := getenv(Env); p != "" {
+		if !filepath.IsAbs(p) {
+			return "", fmt.Errorf("%s: %q is not an absolute path", Env, p)
+		}
+		if !program(p) {
+			return "", fmt.Errorf("%s: %q is not a program", Env, p)
+		}
+		return p, nil
+	}
+	if c := cache(getenv); c != "" {
+		if p := filepath.Join(c, "casemate", "runsc-"+Pinned, "runsc"); program(p) {
+			return p, nil
+		}
+	}
+	for _, d := range filepath.SplitList(getenv("PATH")) {
+		if p := filepath.Join(d, "runsc"); filepath.IsAbs(d) && program(p) {
+			return p, nil
+		}
+	}
+	return "", errors.New("there is no runsc in the cache or on PATH")
+}
+
+// cache is the user's, or "" where the environment has none.
+func cache(getenv func(string) string) string {
+	if c := getenv("XDG_CACHE_HOME"); filepath.IsAbs(c) {
+		return c
+	}
+	if h := getenv("HOME"); filepath.IsAbs(h) {
+		return filepath.Join(h, ".cache")
+	}
+	return ""
+}
+
+func program(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// owned says why others than the caller and root could change what is run:
+// the file and every folder above it, but for sticky folders.
+func owned(path string) error {
+	for p := path; ; p = filepath.Dir(p) {
+		info, err := os.Lstat(p)
+		if err != nil {
+			return err
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+			return fmt.Errorf("%s belongs to somebody else", p)
+		}
+		if info.Mode()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 {
+			return fmt.Errorf("%s can be written by others", p)
+		}
+		if p == filepath.Dir(p) {
+			return nil
+		}
+	}
+}
+
+const answerTime = 5 * time.Second
+
+var versionLine = regexp.MustCompile(`(?m)^runsc version ([0-9A-Za-z._+-]{1,80})$`)
+
+// version is what runsc says, or where it was built without one, what Go put
+// into it.
+func version(ctx context.Context, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.Env, cmd.Dir, cmd.WaitDelay = []string{}, "/", time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("it did not say its version: %w", err)
+	}
+	m := versionLine.FindSubmatch(out)
+	if m == nil {
+		return "", errors.New("what it says of its version is not what runsc says")
+	}
+	if v := string(m[1]); v != "VERSION_MISSING" {
+		return v, nil
+	}
+	if info, err := buildinfo.ReadFile(path); err == nil {
+		for _, d := range append(info.Deps, &info.Main) {
+			if d.Path == "gvisor.dev/gvisor" {
+				return d.Version, nil
+			}
+		}
+	}
+	return "", errors.New("it has no version")
+}
+
+var day = regexp.MustCompile(`(?:^release-|-(?:0\.)?)(20[0-9]{6})(?:[0-9]{6}-[0-9a-f]{12}|\.[0-9]+.*)$`)
+
+// recent says why a version does not serve.
+func recent(version string) error {
+	m := day.FindStringSubmatch(version)
+	switch {
+	case m == nil:
+		return fmt.Errorf("version %q names no day, so it cannot be told how old it is", version)
+	case strings.Compare(m[1], Oldest) < 0:
+		return fmt.Errorf("version %q is too old: Casemate needs %s or newer", version, Oldest)
+	}
+	return nil
+}
