@@ -13,6 +13,14 @@ import (
 // exec checks an argv template against the parameters that fill it.
 func (b *builder) exec(n *yaml.Node, key string, p *parameters, tool string) *casemate.Exec {
 	x := &casemate.Exec{Stdin: str(n, "stdin"), Result: str(n, "result")}
+	x.Command = b.template(n, "command", key, p, tool)
+	return x
+}
+
+// template checks the list of elements at the key list of n, and stdin beside it,
+// against the parameters that fill them. The first element of a command is a
+// program; of the arguments of a module it is not.
+func (b *builder) template(n *yaml.Node, list, key string, p *parameters, tool string) (elements []string) {
 	props := get(p.node, "properties")
 	used := map[string]bool{}
 	use := func(n *yaml.Node, key, name string, must bool) {
@@ -30,12 +38,16 @@ func (b *builder) exec(n *yaml.Node, key string, p *parameters, tool string) *ca
 			b.add(getKey(props, name), join(tool+".parameters.properties", name), "fills an element of the command, so it must be under required")
 		}
 	}
-	for i, e := range get(n, "command").Content {
-		at := fmt.Sprintf("%s.command[%d]", key, i)
-		x.Command = append(x.Command, e.Value)
+	var written []*yaml.Node
+	if l := get(n, list); l != nil {
+		written = l.Content
+	}
+	for i, e := range written {
+		at := fmt.Sprintf("%s.%s[%d]", key, list, i)
+		elements = append(elements, e.Value)
 		arg, literal := casemate.Element(e.Value)
 		switch {
-		case i == 0 && (arg != "" || !path.IsAbs(literal) || path.Clean(literal) != literal):
+		case list == "command" && i == 0 && (arg != "" || !path.IsAbs(literal) || path.Clean(literal) != literal):
 			b.add(e, at, "%s is not a clean absolute path in the sandbox, which the program must be", shown(e.Value))
 			used[arg] = true // one mistake, said once
 		case arg != "":
@@ -48,14 +60,14 @@ func (b *builder) exec(n *yaml.Node, key string, p *parameters, tool string) *ca
 			}
 		}
 	}
-	if x.Stdin != "" {
-		name, _ := casemate.Element(x.Stdin)
+	if stdin := str(n, "stdin"); stdin != "" {
+		name, _ := casemate.Element(stdin)
 		use(get(n, "stdin"), key+".stdin", name, false)
 	}
 	for _, name := range p.names {
 		if !used[name] {
-			b.add(getKey(props, name), join(tool+".parameters.properties", name), "nothing uses the argument %s: put \"{%s}\" into run.exec.command or stdin, or take it away", shown(name), visible(name))
+			b.add(getKey(props, name), join(tool+".parameters.properties", name), "nothing uses the argument %s: put \"{%s}\" into %s.%s or stdin, or take it away", shown(name), visible(name), key[strings.Index(key, "run."):], list)
 		}
 	}
-	return x
+	return elements
 }

@@ -10,8 +10,11 @@ const (
 	nodeForm   = `^(node:)?(@[a-z0-9_.-]+/)?[A-Za-z_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)*$`
 	labelForm  = `^(attested|free|by:[A-Za-z_][A-Za-z0-9_./-]*)( (directory|secret|private|public))*$`
 	hexForm    = `^[0-9a-f]{64}$`
+	imageForm  = `^sha256:[0-9a-f]{64}$`
 	absForm    = `^/[^\x00-\x1f\x7f]*$` // no control characters
 )
+
+var imageDigest = regexp.MustCompile(imageForm)
 
 // maxParked bounds the sandboxes that wait, of one tool and of all.
 const maxParked = 10000
@@ -91,7 +94,7 @@ func toolShape() *shape {
 		may("parameters", &shape{kind: mapping, doc: "JSON Schema (2020-12) of the arguments, an object.", keys: ``, of: &shape{kind: anything}}),
 		may("run", runShape()),
 		may("mcp", mcpShape()),
-		may("image", formed("A container image.", `^(oci:|docker-archive:)?[^\s]+$`, "an image; write NAME@sha256:…, oci:FOLDER or docker-archive:FILE")),
+		may("image", image()),
 		may("security", securityOf("What it may touch: a profile, or the name of one under profiles. Left out is nothing at all.")),
 		may("flow", flowShape()),
 		may("pool", group("How many of its sandboxes wait for calls; the host's own bounds come first.",
@@ -103,6 +106,13 @@ func toolShape() *shape {
 	for _, f := range securityShape().fields {
 		s.elsewhere[f.name] = f.name + " belongs under security"
 	}
+	return s
+}
+
+func image() *shape {
+	s := formed("The root of its sandbox, instead of the host's own system folders: a container image, of which nothing but its files counts. A tag, or a folder or file without a digest, is resolved once into casemate.lock.",
+		`^[^\s\x00-\x1f\x7f]+$`, "an image; write REGISTRY/NAME@sha256:…, oci:FOLDER@sha256:… or docker-archive:FILE")
+	s.most = 1024
 	return s
 }
 
@@ -130,13 +140,29 @@ func runShape() *shape {
 		may("builtin", word("A tool that ships with Casemate: files is each function that the grants allow as a tool of its own.",
 			"files", "read_file", "write_file", "edit_file", "list_folder", "search_files")),
 		may("mcp", mcpShape()),
-		may("wasm", mapOf("A WebAssembly module.", ``, "", &shape{kind: anything}, 100)),
+		may("wasm", wasmShape(element)),
+		may("js", group("The argument code, run by QuickJS: JavaScript without Node, and without any file or network.",
+			may("deterministic", deterministic()))),
 		may("http", mapOf("A request to a web service.", ``, "", &shape{kind: anything}, 100)),
 	)
 	for _, f := range s.fields {
 		s.one = append(s.one, f.name)
 	}
 	return s
+}
+
+func wasmShape(element *shape) *shape {
+	return group("A WebAssembly module of WASI preview 1: a command, or a function of it.",
+		must("module", formed("The module: an absolute path, or one that begins with ./ or ~/.", `^(/|\./|~/)`, "a path that begins with /, ./ or ~/")),
+		may("args", listOf(`Of a command: its arguments, without the program. An element "{NAME}" is filled by that argument, whatever it holds.`, element, 1000)),
+		may("stdin", formed("Of a command: the argument that is its standard input.", `^\{[^{}]+\}$`, `one argument, as in "{text}"`)),
+		may("result", word("Of a command: what standard output is.", "text", "json")),
+		may("function", formed("The export to call with all arguments as JSON, in place of the command.", `^[^\x00-\x1f\x7f]{1,200}$`, "the name of an export")),
+		may("deterministic", deterministic()))
+}
+
+func deterministic() *shape {
+	return choice("true: clocks and random bytes are the same in every call.")
 }
 
 func mcpShape() *shape {

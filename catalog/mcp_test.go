@@ -435,14 +435,14 @@ func TestARepositoryApprovesNothing(t *testing.T) {
 }
 
 func TestProfilesByName(t *testing.T) {
-	c := loadServers(t, "version: 1\nprofiles:\n  plain: {memory: 32MiB}\n  timed: {timeout: 5s}\n  keyed: {env: [UNSET_X]}\n  strong: {isolation: gvisor}\ntools: []\n")
+	c := loadServers(t, "version: 1\nprofiles:\n  plain: {memory: 32MiB}\n  timed: {timeout: 5s}\n  keyed: {env: [UNSET_X]}\n  strong: {network: {rules: [{host: a.test}]}}\ntools: []\n")
 	if p := c.Profiles["plain"]; p.Memory != 32<<20 || p.Timed || p.Unsupported != nil {
 		t.Errorf("plain %+v", p)
 	}
 	if p := c.Profiles["timed"]; !p.Timed || p.Timeout.Seconds() != 5 {
 		t.Errorf("timed %+v", p)
 	}
-	for name, word := range map[string]string{"keyed": "UNSET_X is not set", "strong": "isolation: gvisor"} {
+	for name, word := range map[string]string{"keyed": "UNSET_X is not set", "strong": "rules of the network"} {
 		if e := c.Profiles[name].Unsupported; e == nil || !strings.Contains(strings.ReplaceAll(e.Error(), `"`, ""), word) {
 			t.Errorf("%s %v", name, e)
 		}

@@ -24,6 +24,11 @@ func secured(security string) string {
 	return "version: 1\ntools:\n  - name: a\n    run: {python: {}}\n    security:\n      " + security + "\n"
 }
 
+// imaged is a manifest with one tool of an image, on line 4; run on line 5.
+func imaged(image, run string) string {
+	return "version: 1\ntools:\n  - name: a\n    image: " + image + "\n    run: {" + run + "}\n"
+}
+
 // executes is a manifest with one exec tool: run on line 5.
 func executes(params, run string) string {
 	return "version: 1\ntools:\n  - name: a\n    parameters: " + params + "\n    run: {exec: " + run + "}\n"
@@ -109,6 +114,10 @@ func mistakes() []mistake {
 		{"no as access", secured("filesystem: [{path: ., at: /w, access: no}]"), `6:46: tools[0].security.filesystem[0].access: "no" is not one of read, write`, true},
 		{"access misspelt", secured("filesystem: [{path: ., at: /w, access: wirte}]"), `6:46: tools[0].security.filesystem[0].access: "wirte" is not one of read, write; did you mean "write"?`, true},
 		{"yes as execute", secured("filesystem: [{path: ., at: /w, execute: yes}]"), `6:47: tools[0].security.filesystem[0].execute: must be true or false, not "yes"; YAML 1.1's yes and no are not taken`, true},
+		{"image of two words", imaged("a b", "exec: {command: [/bin/true]}"), `4:12: tools[0].image: "a b" is not an image; write REGISTRY/NAME@sha256:…, oci:FOLDER@sha256:… or docker-archive:FILE`, true},
+		{"image by half a digest", imaged("x.io/y@sha256:00", "exec: {command: [/bin/true]}"), `4:12: tools[0].image: "sha256:00" is no digest; write sha256: and 64 lower-case hexadecimal digits after the @`, false},
+		{"image of a built-in tool", imaged("oci:x", "builtin: read_file"), "4:12: tools[0].image: a built-in tool is a part of Casemate, and of no image; take it away", false},
+		{"interpreter of an image", imaged("oci:x", "python: {interpreter: ./py}"), `5:33: tools[0].run.python.interpreter: "./py" is not a clean absolute path in the image`, false},
 		{"isolation", secured("isolation: docker"), `6:18: tools[0].security.isolation: "docker" is not one of auto, process, wasm, oci, gvisor, microvm, kube`, true},
 		{"system call", secured("syscalls: {deny: [Connect]}"), `6:25: tools[0].security.syscalls.deny[0]: "Connect" is not the name of a system call`, true},
 		{"system call twice", secured("syscalls: {deny: [connect, connect]}"), `6:34: tools[0].security.syscalls.deny[1]: "connect" stands here twice`, true},

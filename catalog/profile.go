@@ -21,6 +21,7 @@ type profile struct {
 	unset  []absent // of them, those that have no value
 	timed  bool     // it states its timeout
 	scoped bool     // it states its scope
+	module string   // of a tool of run: wasm: the path as it is written
 	beyond []string // what this version cannot enforce
 	fix    string
 }
@@ -65,9 +66,6 @@ func (b *builder) profile(n *yaml.Node, at string) *profile {
 		return p
 	}
 	p.Isolation = str(n, "isolation")
-	if i := p.Isolation; i != "" && i != "auto" && i != "process" {
-		p.beyond, p.fix = append(p.beyond, "isolation: "+i), "set security.isolation to auto or process"
-	}
 	p.Assurance = casemate.Assurance(str(n, "assurance"))
 	if net := get(n, "network"); net != nil {
 		if net.Kind == yaml.MappingNode {

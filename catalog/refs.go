@@ -34,9 +34,12 @@ func (b *builder) references(t *casemate.Tool) []string {
 		}
 	}
 	for _, s := range []*casemate.Script{t.Run.Python, t.Run.Node} {
-		if s != nil && s.Interpreter != "" {
+		if s != nil && s.Interpreter != "" && t.Image == nil {
 			add(s.Interpreter)
 		}
+	}
+	if t.Run.Wasm != nil {
+		add(t.Run.Wasm.Module)
 	}
 	var literal []string // of a command
 	if t.Run.Exec != nil {
@@ -48,7 +51,7 @@ func (b *builder) references(t *casemate.Tool) []string {
 	}
 	if t.Run.MCP != nil {
 		literal = t.Run.MCP.Command
-		if p := literal[0]; filepath.IsAbs(p) && within(b.config.Dir, filepath.Clean(p)) && isFile(p) {
+		if p := literal[0]; t.Image == nil && filepath.IsAbs(p) && within(b.config.Dir, filepath.Clean(p)) && isFile(p) {
 			add(filepath.Clean(p)) // a program of the host's, which is granted by being named
 		}
 	}

@@ -21,7 +21,14 @@ func (c *Config) Summary() []string {
 
 func summary(t *casemate.Tool, p *profile) string {
 	s := t.Security
-	parts := []string{"runs " + runs(t), "network " + string(s.Network)}
+	parts := []string{"runs " + runs(t)}
+	if t.Image != nil {
+		parts = append(parts, fmt.Sprintf("in the image %q", t.Image.Reference))
+	}
+	if s.Isolation != "auto" {
+		parts = append(parts, "isolation "+s.Isolation)
+	}
+	parts = append(parts, "network "+string(s.Network))
 	if len(s.Filesystem) == 0 {
 		parts = append(parts, "no files")
 	}
@@ -70,6 +77,14 @@ func runs(t *casemate.Tool) string {
 		return script("JavaScript code of the planner", r.Node)
 	case r.Shell != nil:
 		return "shell commands of the planner"
+	case r.JS != nil:
+		return "JavaScript code of the planner, in QuickJS"
+	case r.Wasm != nil:
+		what := "the WebAssembly module " + shownPath(r.Wasm.Module)
+		if f := r.Wasm.Function; f != "" {
+			what = fmt.Sprintf("the function %q of ", f) + what
+		}
+		return what
 	case r.MCP != nil:
 		s := fmt.Sprintf("the MCP server %q", r.MCP.Command)
 		if len(s) > 400 {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,10 +20,8 @@ func (b *builder) tool(n *yaml.Node, key string) {
 	p := b.security(get(n, "security"), key+".security")
 	t := &casemate.Tool{Name: name, Description: str(n, "description")}
 	b.parking(get(n, "pool"), key+".pool", t)
-	if get(n, "image") != nil {
-		p.beyond, p.fix = append(p.beyond, "image"), "remove image"
-	}
 	run := get(n, "run")
+	t.Image = b.image(get(n, "image"), key+".image", str(run, "builtin"))
 	if run == nil || run.Content[0].Value == "mcp" {
 		b.server(n, key, t, p, before)
 		return
@@ -35,7 +34,7 @@ func (b *builder) tool(n *yaml.Node, key string) {
 	case "exec":
 		t.Run.Exec = b.exec(r, at, params, key)
 	case "python", "node":
-		s := &casemate.Script{Preload: texts(get(r, "preload")), Interpreter: b.interpreter(get(r, "interpreter"), at+".interpreter")}
+		s := &casemate.Script{Preload: texts(get(r, "preload")), Interpreter: b.interpreter(get(r, "interpreter"), at+".interpreter", t.Image)}
 		if t.Run.Python = s; kind == "node" {
 			t.Run.Python, t.Run.Node = nil, s
 		}
@@ -44,6 +43,11 @@ func (b *builder) tool(n *yaml.Node, key string) {
 	case "shell":
 		t.Run.Shell = &casemate.Shell{}
 		b.only(params, "command", "The command line, run by /bin/sh -c.", kind, key)
+	case "wasm":
+		t.Run.Wasm = b.wasm(r, at, params, key)
+	case "js":
+		t.Run.JS = &casemate.JS{Deterministic: yes(get(r, "deterministic"))}
+		b.only(params, "code", "The JavaScript code to run.", kind, key)
 	case "builtin":
 		if params.node != nil {
 			b.add(getKey(n, "parameters"), key+".parameters", "a built-in tool has parameters of its own; take these away")
@@ -53,7 +57,7 @@ func (b *builder) tool(n *yaml.Node, key string) {
 		}
 	default:
 		p.beyond = append(p.beyond, kind+": as a kind of tool")
-		p.fix = "use exec, python, node, shell, builtin or mcp"
+		p.fix = "use exec, python, node, shell, wasm, js, builtin or mcp"
 	}
 	if kind != "builtin" {
 		t.Parameters = params.json
@@ -66,6 +70,7 @@ func (b *builder) tool(n *yaml.Node, key string) {
 		return
 	}
 	t.Security = p.Profile
+	p.module = str(get(run, kind), "module")
 	expanded := []*casemate.Tool{t}
 	if kind == "builtin" {
 		expanded = b.builtin(t, get(run, kind), at, p)
@@ -137,11 +142,36 @@ func (b *builder) security(n *yaml.Node, key string) *profile {
 	return b.profile(nil, key)
 }
 
+// image is the reference at n; what it means is found out by whoever fetches
+// it. A digest in it is what the tool is pinned by; without one, the lock says.
+func (b *builder) image(n *yaml.Node, key, builtin string) *casemate.Image {
+	if n == nil {
+		return nil
+	}
+	if builtin != "" {
+		b.add(n, key, "a built-in tool is a part of Casemate, and of no image; take it away")
+	}
+	i := &casemate.Image{Reference: n.Value}
+	if _, d, ok := strings.Cut(n.Value, "@"); ok {
+		if i.Digest = casemate.Digest(d); !imageDigest.MatchString(d) {
+			b.add(n, key, "%s is no digest; write sha256: and 64 lower-case hexadecimal digits after the @", shown(d))
+		}
+	}
+	return i
+}
+
 // interpreter makes the path of an interpreter absolute. Its links stay: a
-// virtual environment is known by the folder of its link.
-func (b *builder) interpreter(n *yaml.Node, key string) string {
+// virtual environment is known by the folder of its link. One of an image is a
+// path in that, and no file of the host.
+func (b *builder) interpreter(n *yaml.Node, key string, in *casemate.Image) string {
 	if n == nil {
 		return ""
+	}
+	if in != nil {
+		if !path.IsAbs(n.Value) || path.Clean(n.Value) != n.Value {
+			b.add(n, key, "%s is not a clean absolute path in the image", shown(n.Value))
+		}
+		return n.Value
 	}
 	p := b.path(n, key)
 	if p != "" {
@@ -185,6 +215,11 @@ func (b *builder) pin(t *casemate.Tool, p *profile, interpreter string, refs []s
 			written.Interpreter = interpreter
 			*s = &written
 		}
+	}
+	if w.Run.Wasm != nil {
+		written := *w.Run.Wasm
+		written.Module = p.module
+		w.Run.Wasm = &written
 	}
 	files := map[string]casemate.Digest{}
 	for _, f := range refs {

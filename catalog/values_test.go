@@ -29,7 +29,7 @@ func TestEveryKeyArrives(t *testing.T) {
 		names = append(names, string(tool.Name))
 	}
 	if got, want := strings.Join(names, " "), "python node shell program docs_read_file docs_list_folder docs_search_files "+
-		"notes_read_file notes_write_file notes_edit_file notes_list_folder notes_search_files one"; got != want {
+		"notes_read_file notes_write_file notes_edit_file notes_list_folder notes_search_files one contained"; got != want {
 		t.Errorf("tools\n got %s\nwant %s", got, want)
 	}
 	python := find(c, "python")
@@ -46,6 +46,10 @@ func TestEveryKeyArrives(t *testing.T) {
 	}
 	if python.Roles["code"] != casemate.RoleContent || !slices.Equal(python.Run.Python.Preload, []string{"json", "os.path"}) {
 		t.Errorf("python %+v %+v", python.Roles, python.Run.Python)
+	}
+	contained := find(c, "contained")
+	if contained.Image == nil || *contained.Image != (casemate.Image{Reference: "oci:./image"}) || contained.Security.Isolation != "gvisor" || contained.Security.Assurance != casemate.Strong {
+		t.Errorf("contained %+v %+v", contained.Image, contained.Security)
 	}
 	node := find(c, "node")
 	if s := node.Security; s.Network != casemate.NetworkLoopback || s.Scope != casemate.ScopeSession || s.CPU != 0.5 || s.Memory != 256<<20 || node.Run.Node.Interpreter != "/usr/bin/node" {
@@ -78,7 +82,7 @@ func TestEveryKeyArrives(t *testing.T) {
 
 func TestWhatCannotBeEnforcedIsNeverRun(t *testing.T) {
 	_, c := everything(t)
-	want := map[casemate.ToolName]bool{"": true, "issues": true, "contained": true}
+	want := map[casemate.ToolName]bool{"": true, "issues": true}
 	for _, u := range c.Unsupported {
 		if !want[u.Tool] || u.Kind != casemate.Unsupported || u.Fix == "" {
 			t.Errorf("%+v", u)
@@ -234,4 +238,29 @@ func FuzzParse(f *testing.F) {
 			tool.Digest()
 		}
 	})
+}
+
+func TestImageIsPinned(t *testing.T) {
+	of := func(image string) *Config {
+		t.Helper()
+		c, err := Parse("/c/casemate.yaml", []byte("version: 1\ntools:\n  - name: a\n    image: \""+image+"\"\n    run: {python: {interpreter: /usr/bin/python3}}\n"), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	hex := casemate.Digest("sha256:" + strings.Repeat("a", 64))
+	one, other := of("x.io/y@"+string(hex)), of("x.io/y@sha256:"+strings.Repeat("b", 64))
+	if got := one.Tools[0].Image; *got != (casemate.Image{Reference: "x.io/y@" + string(hex), Digest: hex}) {
+		t.Errorf("image %+v", got)
+	}
+	if one.pins["a"] == other.pins["a"] || one.Tools[0].Digest() == other.Tools[0].Digest() {
+		t.Error("another image has the same pin")
+	}
+	if s := strings.Join(one.Summary(), ""); !strings.Contains(s, `in the image "x.io/y@`) {
+		t.Errorf("summary %s", s)
+	}
+	if got := one.Tools[0].Run.Python.Interpreter; got != "/usr/bin/python3" || len(one.refs) > 0 {
+		t.Errorf("interpreter %s, references %q: that of an image is no file of the host", got, one.refs)
+	}
 }

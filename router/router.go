@@ -98,6 +98,7 @@ type Config struct {
 	Tools       []*casemate.Tool
 	Refused     map[casemate.ToolName]*casemate.Error // tools that cannot be enforced here: listed, but a call of one fails with its error
 	Backends    []casemate.Backend                    // cheapest first; none refuses every call
+	Choose      func(*casemate.Tool) Choice           // of a tool's backend, by whoever compiled it for that; nil: the first of Backends that gives what is asked
 	Recorder    casemate.Recorder                     // required
 	Pool        pool.Limits
 	Concurrency int              // calls that run at once, in all; 0 is 64

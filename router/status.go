@@ -20,6 +20,7 @@ type Why struct {
 	Error    *casemate.ErrorJSON `json:"error,omitempty"` // that the call would end with
 	Backend  string              `json:"backend,omitempty"`
 	Security *casemate.Profile   `json:"security,omitempty"` // with every default filled in
+	Choice   *Choice             `json:"choice,omitempty"`   // of the backend, and what the others lack
 	Controls []casemate.Control  `json:"controls,omitempty"` // of the backend, on this host
 }
 
@@ -39,7 +40,7 @@ func (r *Router) Why(_ context.Context, c casemate.Call) *Why {
 	if err != nil {
 		return no(err)
 	}
-	w.Digest, w.Guest, w.Security = t.digest, t.guest, &t.profile
+	w.Digest, w.Guest, w.Security, w.Choice = t.digest, t.guest, &t.profile, t.choice
 	if t.backend != nil {
 		w.Backend = t.backend.Name()
 		if caps, err := t.backend.capabilities(); err == nil {

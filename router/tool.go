@@ -23,6 +23,7 @@ type tool struct {
 	profile casemate.Profile // with every default filled in
 	schema  *schema
 	backend *backend
+	choice  *Choice         // of backend; nil where the router made it
 	refused *casemate.Error // it cannot run here
 	writes  bool            // it has a write grant
 	counts  *counts
@@ -65,7 +66,7 @@ func (r *Router) compile(t *casemate.Tool, old *tool) (*tool, error) {
 		n.schema = s
 	}
 	var err *casemate.Error
-	if n.backend, err = r.choose(t.Name, n.profile); err != nil {
+	if n.backend, n.choice, err = r.backendOf(t, n.profile); err != nil {
 		n.refused = err
 		return n, nil
 	}
@@ -93,6 +94,24 @@ func newBackend(b casemate.Backend) *backend {
 }
 
 var assurances = []casemate.Assurance{casemate.Weak, casemate.Moderate, casemate.Strong, casemate.VeryStrong}
+
+// backendOf is the backend that was chosen for t, or that the router chooses.
+func (r *Router) backendOf(t *casemate.Tool, p casemate.Profile) (*backend, *Choice, *casemate.Error) {
+	if r.cfg.Choose == nil {
+		b, err := r.choose(t.Name, p)
+		return b, nil, err
+	}
+	c := r.cfg.Choose(t)
+	for _, b := range r.backends {
+		if b.Name() == c.Backend {
+			return b, &c, nil
+		}
+	}
+	if c.Refused == nil {
+		c.Refused = &casemate.Error{Op: "load", Tool: t.Name, Kind: casemate.Unsupported, Err: errors.New("no backend was chosen for it"), Fix: "run casemate doctor for what this host can enforce, and what it needs"}
+	}
+	return nil, &c, c.Refused
+}
 
 // choose returns the cheapest backend for a profile. Where only one can be
 // meant and it is asked for no more than weak assurance, it is not probed
