@@ -23,8 +23,8 @@ func TestSuiteOfBlanks(t *testing.T) { sandboxtest.Run(t, stocked(t)) }
 func stocked(t testing.TB) sandboxtest.Subject {
 	s := subject(t)
 	init := testenv.Binaries(t).Init
-	s.Open = func(t testing.TB, tools ...*casemate.Tool) casemate.Backend {
-		b, _ := openStocked(t, init, tools...)
+	s.Start = func(t testing.TB, p *plan.Plan) casemate.Backend {
+		b, _ := stock(t, init, p)
 		return b
 	}
 	return s
@@ -34,18 +34,29 @@ func stocked(t testing.TB) sandboxtest.Subject {
 // spawner has as many blanks as it makes.
 func openStocked(t testing.TB, init string, tools ...*casemate.Tool) (*Backend, *Spawner) {
 	t.Helper()
-	hold := &casemate.Tool{Name: "first", Run: casemate.Run{Shell: &casemate.Shell{}}}
 	p := &plan.Plan{Host: plan.Host{Store: filepath.Join(t.TempDir(), "store")}}
 	if os.Geteuid() != 0 {
 		p.Host.AllowDegraded = []string{"memory", "cpu"}
 	}
-	for _, tool := range append(slices.Clone(tools), hold) {
+	for _, tool := range tools {
 		g, err := Compile(tool, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		p.Guests = append(p.Guests, g)
 	}
+	return stock(t, init, p)
+}
+
+// stock is openStocked for a plan, to which it adds a guest of its own.
+func stock(t testing.TB, init string, p *plan.Plan) (*Backend, *Spawner) {
+	t.Helper()
+	hold := &casemate.Tool{Name: "first", Run: casemate.Run{Shell: &casemate.Shell{}}}
+	g, err := Compile(hold, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Guests = append(p.Guests, g)
 	s, err := StartSpawner(init, p)
 	if err != nil {
 		t.Fatal(err)

@@ -13,29 +13,15 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
-// subject is the process backend of the real casemate-init. As an ordinary
-// user memory and cpu may be missing where the host does not delegate
-// cgroups; the suite then looks that the record says so.
+// subject is the process backend of the real casemate-init.
 func subject(t testing.TB) sandboxtest.Subject {
 	built := testenv.Binaries(t)
-	host := plan.Host{}
-	if os.Geteuid() != 0 {
-		host.AllowDegraded = []string{"memory", "cpu"}
-	}
 	return sandboxtest.Subject{
+		Name:     Name,
 		Attacker: filepath.Join(testenv.Program(t, "sandbox/sandboxtest/attacker"), "attacker"),
-		Open: func(t testing.TB, tools ...*casemate.Tool) casemate.Backend {
-			p := &plan.Plan{Host: host}
-			p.Host.Store = filepath.Join(t.TempDir(), "store")
-			for _, tool := range tools {
-				g, err := Compile(tool, Options{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				p.Guests = append(p.Guests, g)
-			}
-			return open(t, built.Init, p)
-		},
+		Program:  filepath.Join(testenv.Program(t, "sandbox/sandboxtest/program"), "program"),
+		Compile:  func(tool *casemate.Tool) (plan.Guest, error) { return Compile(tool, Options{}) },
+		Start:    func(t testing.TB, p *plan.Plan) casemate.Backend { return open(t, built.Init, p) },
 	}
 }
 

@@ -160,6 +160,18 @@ var conformance = map[string]func(*testing.T, Subject){
 			t.Errorf("disk: %q", d.Stdout)
 		}
 	},
+	"files that are left": func(t *testing.T, s Subject) {
+		d := s.sh(t, casemate.Profile{}, "mkdir /out/sub; echo text > /out/sub/grüße.txt; printf '\\000\\377' > /out/raw; ln -s /etc/passwd /out/link; : > /out/empty")
+		if len(d.Files) != 3 || d.Files["sub/grüße.txt"] != "text\n" || d.Files["raw"] != "\x00\xff" {
+			t.Errorf("%+v", d)
+		}
+	},
+	"what is left beyond the output is named": func(t *testing.T, s Subject) {
+		d := s.sh(t, casemate.Profile{Output: 1000}, "head -c 2000 /dev/zero > /out/big; echo small > /out/small")
+		if len(d.Files) != 1 || d.Files["small"] != "small\n" || !strings.Contains(d.Stderr, "big") {
+			t.Errorf("%+v", d)
+		}
+	},
 	// The root is small, and Debian's programs run in it all the same.
 	"programs of the host": func(t *testing.T, s Subject) {
 		dir := folder(t, map[string]string{"a.c": "int puts(const char*); int main(void){return puts(\"compiled\")<0;}"})

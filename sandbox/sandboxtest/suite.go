@@ -1,6 +1,12 @@
 // Package sandboxtest is the contract of a backend: one suite of conformance
 // cases and of the escape corpus that every backend passes, as root and as an
-// ordinary user. A backend's own test file opens it and is a few lines.
+// ordinary user, and the benchmarks of all. A backend's own test file opens it
+// and is a few lines.
+//
+// A backend that lacks something says so once, by its Need and with the reason:
+// the cases that need it are then n/a, which the test prints, and the reason is
+// tested too. Nothing is skipped. The portable cases need nothing: they run one
+// program, of the same source on every backend.
 //
 // The corpus is the program in attacker, run inside a sandbox against victims
 // that the test made. A case looks at its victim, not only at what the
@@ -9,6 +15,8 @@ package sandboxtest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -21,37 +29,42 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/guest"
+	"github.com/casemate/casemate/internal/plan"
 )
 
 // A Subject is one backend under test.
 type Subject struct {
+	Name     string // the backend's
 	Attacker string // the static attacker, in a folder of its own
-	// Open returns a backend that has the tools; it is closed by t.Cleanup.
-	Open func(t testing.TB, tools ...*casemate.Tool) casemate.Backend
+	Program  string // the static program of the portable cases, in a folder of its own
+	Module   string // instead: the same as a WASI module, where the backend runs nothing else
+
+	// Compile is what the operator does with a tool before anything runs.
+	Compile func(*casemate.Tool) (plan.Guest, error)
+	// Start returns a backend of a plan; it is closed by t.Cleanup.
+	Start func(testing.TB, *plan.Plan) casemate.Backend
+
+	// Lacks is what the backend does not have, and why not: what is then n/a.
+	Lacks map[Need]string
 }
 
-// Run runs the whole suite.
-func Run(t *testing.T, s Subject) {
-	for _, group := range []struct {
-		name  string
-		cases map[string]func(*testing.T, Subject)
-	}{{"conformance", conformance}, {"streams", streams}, {"escape", escapes}, {"stream escape", streamEscapes}} {
-		t.Run(group.name, func(t *testing.T) {
-			for _, name := range slices.Sorted(keys(group.cases)) {
-				t.Run(name, func(t *testing.T) { group.cases[name](t, s) })
-			}
-		})
+// Open returns a backend that has the tools. As an ordinary user memory and cpu
+// may be missing where the host does not delegate cgroups; the cases then look
+// that the record says so.
+func (s Subject) Open(t testing.TB, tools ...*casemate.Tool) casemate.Backend {
+	t.Helper()
+	p := &plan.Plan{Host: plan.Host{Store: filepath.Join(t.TempDir(), "store")}}
+	if os.Geteuid() != 0 {
+		p.Host.AllowDegraded = []string{"memory", "cpu"}
 	}
-}
-
-func keys[V any](m map[string]V) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
+	for _, tool := range tools {
+		g, err := s.Compile(tool)
+		if err != nil {
+			t.Fatalf("compile: %v (%s)", err, fixOf(err))
 		}
+		p.Guests = append(p.Guests, g)
 	}
+	return s.Start(t, p)
 }
 
 // A done is one call, over.
@@ -62,6 +75,7 @@ type done struct {
 	Exit                           casemate.Exit
 	Enforced                       casemate.Enforced
 	Changes                        []casemate.Change
+	Files                          map[string]string // of /out
 }
 
 const patience = 20 * time.Second
@@ -107,7 +121,7 @@ func call(t testing.TB, sb casemate.Sandbox, number uint32, args ...guest.Pair) 
 
 func collect(t testing.TB, sb casemate.Sandbox) done {
 	t.Helper()
-	d := done{Enforced: sb.Enforced()}
+	d := done{Enforced: sb.Enforced(), Files: map[string]string{}}
 	over := time.AfterFunc(patience, func() { sb.Close() })
 	defer over.Stop()
 	for total := 0; total < 4<<20; {
@@ -128,6 +142,14 @@ func collect(t testing.TB, sb casemate.Sandbox) done {
 			d.Value += string(f.Body)
 		case guest.Failure:
 			d.Failure += string(f.Body)
+		case guest.File:
+			ps, err := guest.ParsePairs(f.Body)
+			if err != nil {
+				t.Errorf("a file: %v", err)
+			}
+			name, _ := guest.Get(ps, "name")
+			data, _ := guest.Get(ps, "data")
+			d.Files[name] = data
 		case guest.Done:
 			d.Answered, d.Status = true, int(f.Body[3])
 			return d
@@ -165,6 +187,30 @@ func callID() casemate.CallID {
 // shell is a tool that runs one command line; its profile is p.
 func shell(p casemate.Profile) *casemate.Tool {
 	return &casemate.Tool{Name: "shell", Run: casemate.Run{Shell: &casemate.Shell{}}, Security: p}
+}
+
+// program is a tool that runs the portable program under p, with these
+// arguments; one that is "{text}" is filled by the call.
+func (s Subject) program(p casemate.Profile, args ...string) *casemate.Tool {
+	tool := &casemate.Tool{Name: "program", Security: p}
+	if s.Module != "" {
+		text, err := os.ReadFile(s.Module)
+		if err != nil {
+			panic(err) // the test built it
+		}
+		sum := sha256.Sum256(text)
+		tool.Run.Wasm = &casemate.Wasm{Module: s.Module, Digest: casemate.Digest("sha256:" + hex.EncodeToString(sum[:])), Args: args}
+		return tool
+	}
+	tool.Run.Exec = &casemate.Exec{Command: append([]string{"/program/" + filepath.Base(s.Program)}, args...)}
+	tool.Security.Filesystem = append(slices.Clone(p.Filesystem), casemate.Mount{Path: filepath.Dir(s.Program), At: "/program", Access: casemate.Read, Execute: true})
+	return tool
+}
+
+// does runs the portable program once under p.
+func (s Subject) does(t testing.TB, p casemate.Profile, args ...string) done {
+	t.Helper()
+	return s.once(t, s.program(p, args...))
 }
 
 func command(line string) guest.Pair { return guest.Pair{Key: "command", Value: line} }
