@@ -16,13 +16,14 @@ BUILD       := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-# The init first: the command holds the digest of the init of its own build.
+# The command last: it holds the digests of the other two, of its own build.
 .PHONY: build
-build: ## bin/casemate and bin/casemate-init
+build: ## bin/casemate, bin/casemate-init and bin/casemate-wasm
 	mkdir -p bin
 	$(BUILD) -ldflags '-s -w' -o bin/casemate-init ./cmd/casemate-init
-	digest=$$(sha256sum bin/casemate-init) && \
-	$(BUILD) -ldflags "-s -w -X main.initDigest=$${digest%% *} -X main.buildVersion=$(VERSION)" -o bin/casemate ./cmd/casemate
+	$(BUILD) -ldflags '-s -w' -o bin/casemate-wasm ./cmd/casemate-wasm
+	init=$$(sha256sum bin/casemate-init) && wasm=$$(sha256sum bin/casemate-wasm) && \
+	$(BUILD) -ldflags "-s -w -X main.initDigest=$${init%% *} -X main.wasmDigest=$${wasm%% *} -X main.buildVersion=$(VERSION)" -o bin/casemate ./cmd/casemate
 
 # gVisor's runtime, of a module of its own: minutes of building, once. It is
 # moved into place whole.

@@ -57,8 +57,9 @@ var rules = []rule{
 	{"./internal/*", []string{"./internal/*", unixPackage}, "internal packages are beneath the vocabulary, and most are part of the small init"},
 	{"./internal/matrix/speed", []string{"./internal/bench"}, "it drives the built command, and knows nothing of its inside"},
 	{"./builtin/*", []string{"./internal/guest", "./internal/plan", unixPackage}, "a built-in tool runs inside the sandbox: it is part of the small init"},
-	{"./runners", []string{"./builtin/*", "./internal/guest", "./internal/plan", unixPackage}, "runners run inside the sandbox: they are part of the small init"},
+	{"./runners", []string{"./builtin/*", "./internal/guest", "./internal/plan", "./internal/wasm", unixPackage}, "runners run inside the sandbox: they are part of the small init"},
 	{"./cmd/casemate-init", []string{"./internal/*", "./runners", "./builtin/*", unixPackage}, "the init is small, and knows no catalog, no router and no gateway"},
+	{"./cmd/casemate-wasm", []string{"./internal/guest", "./internal/plan", "./internal/wasm", "github.com/tetratelabs/wazero/...", "github.com/aperturerobotics/go-quickjs-wasi-reactor", unixPackage}, "one program alone knows the engine of WebAssembly; it runs inside a sandbox, and is not the init"},
 	{"./cmd/casemate", []string{".", "./...", unixPackage, "golang.org/x/term", "github.com/spf13/cobra"}, "the command line is the only place where parts are wired together; what it needs of others, they import"},
 }
 

@@ -321,6 +321,13 @@ func (t *tool) prepare(c casemate.Call) ([]guest.Pair, error) {
 		}
 		return nil, nil
 	}
+	if w := t.Run.Wasm; w != nil && w.Function != "" {
+		b, err := encode(args)
+		if err != nil || len(b) > guest.MaxCall-64 {
+			return nil, invalid(errors.New("the arguments are longer than a guest is sent"), "pass less")
+		}
+		return []guest.Pair{{Key: "arguments", Value: string(b)}}, nil
+	}
 	ps, err := pairsOf(args)
 	if err != nil {
 		return nil, invalid(err, "pass less")

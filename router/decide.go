@@ -133,11 +133,15 @@ func checkArgv(t *casemate.Tool, pairs []guest.Pair) *argvError {
 			return nul("command")
 		}
 	}
-	if t.Run.Exec == nil {
-		return nil
+	var elements []string
+	switch r := t.Run; {
+	case r.Exec != nil:
+		elements = r.Exec.Command
+	case r.Wasm != nil:
+		elements = r.Wasm.Args
 	}
-	dashes := slices.Index(t.Run.Exec.Command, "--")
-	for i, el := range t.Run.Exec.Command {
+	dashes := slices.Index(elements, "--")
+	for i, el := range elements {
 		name, _ := casemate.Element(el)
 		if name == "" {
 			continue

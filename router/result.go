@@ -49,16 +49,29 @@ func (k *call) result(rp *reply) (*casemate.Result, error) {
 	if note := heldBack(k.ID, k.out.Changes); note != "" {
 		res.Content = append(res.Content, casemate.Content{Type: "text", Text: note})
 	}
-	if e := k.tool.Run.Exec; e != nil && e.Result == "json" && rp.done && !rp.failed && rp.status == 0 {
-		v, _, err := decode(rp.stdout, false)
+	if b, what, fix := k.promised(rp); what != "" && rp.done && !rp.failed && rp.status == 0 {
+		v, _, err := decode(b, false)
 		if err == nil {
 			res.Structured, err = encode(v)
 		}
 		if err != nil {
-			return res, &casemate.Error{Op: "call", Kind: casemate.ToolFailed, Err: fmt.Errorf("its standard output is not one JSON value, as result: json promises: %w", err), Fix: "let the program print one JSON value, or say result: text"}
+			return res, &casemate.Error{Op: "call", Kind: casemate.ToolFailed, Err: fmt.Errorf("%s: %w", what, err), Fix: fix}
 		}
 	}
 	return res, nil
+}
+
+// promised is the part of a reply that the manifest says is JSON, and what it is
+// where it is not; "" is none.
+func (k *call) promised(rp *reply) (b []byte, what, fix string) {
+	r := k.tool.Run
+	switch {
+	case r.Exec != nil && r.Exec.Result == "json", r.Wasm != nil && r.Wasm.Result == "json":
+		return rp.stdout, "its standard output is not one JSON value, as result: json promises", "let the program print one JSON value, or say result: text"
+	case r.Wasm != nil && r.Wasm.Function != "" && rp.value != nil:
+		return rp.value, "the result of its function is not one JSON value", "let the function give one JSON value"
+	}
+	return nil, "", ""
 }
 
 var mimeType = regexp.MustCompile(`^[a-z]+/[a-z0-9][a-z0-9.+-]*$`)

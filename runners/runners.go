@@ -53,6 +53,7 @@ import (
 	"github.com/casemate/casemate/builtin/files"
 	"github.com/casemate/casemate/internal/guest"
 	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/wasm"
 )
 
 //go:embed python.py
@@ -71,6 +72,9 @@ func Node() []byte { return node }
 // Python or Node in the sandbox. Interpret starts it.
 func Command(g plan.Guest, program string) []string {
 	argv := []string{g.Interpreter}
+	if wasm.Is(g) {
+		return append(argv, "serve")
+	}
 	if g.Runner == "python" {
 		argv = append(argv, pythonFlags()...)
 	}

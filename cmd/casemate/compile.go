@@ -77,7 +77,7 @@ func (a *app) compiled(ctx context.Context, l *loaded, init string, tools []*cas
 	if err := os.MkdirAll(out.plan.Host.Store, 0o700); err != nil {
 		return nil, &casemate.Error{Op: "state", Kind: casemate.Internal, Err: err}
 	}
-	in := &interpreters{finder: finder{env: os.Getenv}, cache: filepath.Join(l.state, "interpreters.json"), ask: a.question(init, l), prepare: a.preparer(init, l), dir: l.Dir}
+	in := &interpreters{finder: finder{env: os.Getenv}, cache: filepath.Join(l.state, "interpreters.json"), ask: a.question(init, l), prepare: a.preparer(init, l), module: a.moduler(init, l), dir: l.Dir}
 	in.finder.home, _ = os.UserHomeDir()
 	in.own = []string{l.state}
 	if config, err := os.UserConfigDir(); err == nil {
@@ -122,6 +122,7 @@ func (r *interpreters) guest(ctx context.Context, t *casemate.Tool, pinned []str
 	with := *t
 	var folders []string
 	var ran resolved
+	var module prepared
 	var err error
 	switch {
 	case t.Run.Python != nil:
@@ -132,6 +133,8 @@ func (r *interpreters) guest(ctx context.Context, t *casemate.Tool, pinned []str
 		s := *t.Run.Node
 		s.Interpreter, folders, err = r.script(ctx, "node", s.Interpreter)
 		with.Run.Node = &s
+	case t.Run.Wasm != nil || t.Run.JS != nil:
+		module, err = r.module(ctx, t)
 	case t.Run.MCP != nil || t.Run.Exec != nil && t.Name == execName:
 		ran, err = r.started(ctx, t)
 	}
@@ -141,7 +144,7 @@ func (r *interpreters) guest(ctx context.Context, t *casemate.Tool, pinned []str
 		}
 		return plan.Guest{}, err
 	}
-	g, err := process.Compile(&with, process.Options{Pinned: pinned, Prefixes: folders, Command: ran.Argv, Mounts: ran.beside(t.Security.Filesystem)})
+	g, err := process.Compile(&with, process.Options{Pinned: pinned, Prefixes: folders, Command: ran.Argv, Worker: module.worker, Module: module.folder, Mounts: ran.beside(t.Security.Filesystem)})
 	if err != nil {
 		return plan.Guest{}, err
 	}

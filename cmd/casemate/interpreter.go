@@ -33,6 +33,7 @@ type interpreters struct {
 	cache    string   // file
 	ask      func(ctx context.Context, language string, i interpreter) (said, error)
 	prepare  func(ctx context.Context, p preparation) (tree string, err error)
+	module   func(ctx context.Context, t *casemate.Tool) (prepared, error)
 	own      []string                  // folders of Casemate's own, which no program brings
 	dir      string                    // of the configuration: a server's relative path begins there
 	known    map[string]answered       // what command returned

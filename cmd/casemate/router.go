@@ -111,7 +111,7 @@ var errDone = errors.New("done")
 func newServer(s settings, ctl net.Conn, c *console) (*server, error) {
 	b := process.New(os.NewFile(fdSpawner, "spawner"))
 	r, err := router.New(router.Config{
-		Tools: s.Tools, Refused: refused(s.Refused), Backends: []casemate.Backend{b}, Recorder: b, Pool: s.Pool,
+		Tools: s.Tools, Refused: refused(s.Refused), Backends: []casemate.Backend{b, b.As("wasm")}, Recorder: b, Pool: s.Pool,
 		Concurrency: s.Concurrency, PerTool: s.PerTool, Recent: s.Recent, ServerLog: serverLog(os.Stderr), Version: version(),
 	})
 	if err != nil {

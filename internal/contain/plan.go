@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/wasm"
 )
 
 // A Kind is what a step does.
@@ -353,3 +354,7 @@ func (p *planner) runner(g plan.Guest) {
 		p.allow("/.casemate", "read")
 	}
 }
+	case wasm.Runner, wasm.RunnerJS:
+		p.dir(".casemate")
+		p.add(Step{Kind: File, Path: wasm.GuestPath[1:], Text: wasm.EncodeGuest(g)})
+		p.allow("/.casemate", "read")

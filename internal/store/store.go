@@ -137,7 +137,7 @@ func (s *Store) Admit(dir string) (digest string, err error) {
 	if digest, err = Digest(dir); err != nil {
 		return "", err
 	}
-	if err := settle(dir); err != nil {
+	if err := Settle(dir); err != nil {
 		return "", err
 	}
 	to := s.Path(digest)
@@ -176,8 +176,8 @@ func (s *Store) Verify(digest string) error {
 	return nil
 }
 
-// settle takes the right to write from all that is beneath dir.
-func settle(dir string) error {
+// Settle takes the right to write from all that is beneath dir.
+func Settle(dir string) error {
 	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.Type()&fs.ModeSymlink != 0 {
 			return err

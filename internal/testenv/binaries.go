@@ -19,9 +19,9 @@ const (
 
 const module = "github.com/casemate/casemate"
 
-// Built are the two real binaries, of one build and in one folder that
+// Built are the three real binaries, of one build and in one folder that
 // everyone may read.
-type Built struct{ Dir, Casemate, Init string }
+type Built struct{ Dir, Casemate, Init, Wasm string }
 
 // run is the state of one test process, made by Main. Tests of a package
 // share its build, which nothing but a package variable can carry to them.
@@ -91,24 +91,28 @@ func Program(t testing.TB, pkg string) string {
 }
 
 func builtIn(dir string) Built {
-	return Built{dir, filepath.Join(dir, "casemate"), filepath.Join(dir, "casemate-init")}
+	return Built{dir, filepath.Join(dir, "casemate"), filepath.Join(dir, "casemate-init"), filepath.Join(dir, "casemate-wasm")}
 }
 
-// build compiles the init first: the command holds its digest.
+// build compiles the command last: it holds the digests of the others.
 func build(dir string) (Built, error) {
 	b := builtIn(dir)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return b, err
 	}
-	if err := compile(b.Init, module+"/cmd/casemate-init", ""); err != nil {
-		return b, err
+	flags := ""
+	for _, other := range []struct{ path, pkg, digest string }{{b.Init, "/cmd/casemate-init", "initDigest"}, {b.Wasm, "/cmd/casemate-wasm", "wasmDigest"}} {
+		if err := compile(other.path, module+other.pkg, ""); err != nil {
+			return b, err
+		}
+		text, err := os.ReadFile(other.path)
+		if err != nil {
+			return b, err
+		}
+		sum := sha256.Sum256(text)
+		flags += " -X main." + other.digest + "=" + hex.EncodeToString(sum[:])
 	}
-	text, err := os.ReadFile(b.Init)
-	if err != nil {
-		return b, err
-	}
-	sum := sha256.Sum256(text)
-	if err := compile(b.Casemate, module+"/cmd/casemate", "-X main.initDigest="+hex.EncodeToString(sum[:])); err != nil {
+	if err := compile(b.Casemate, module+"/cmd/casemate", flags); err != nil {
 		return b, err
 	}
 	return b, os.Chmod(dir, 0o755) // whatever the umask is

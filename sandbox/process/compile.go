@@ -22,6 +22,8 @@ type Options struct {
 	Prefixes []string          // folders of the tool's interpreter, read-only and executable
 	Command  []string          // in place of the argv of exec (with its arguments) or mcp (literal), where a package was prepared
 	Mounts   []plan.Mount      // beside the profile's, to read and execute only: what the command stands on
+	Worker   string            // of wasm and js: path on the host of casemate-wasm
+	Module   string            // of wasm and js: folder of the store with the module and what was compiled of it
 	Env      map[string]string // values of variables that the profile passes (Profile.Pass), for one session's variant
 }
 
@@ -103,12 +105,7 @@ func runner(t *casemate.Tool, g *plan.Guest, o Options) error {
 			g.Command = append(g.Command, plan.Arg{Name: name, Text: text})
 		}
 		g.Stdin, _ = casemate.Element(r.Exec.Stdin)
-		for name, role := range t.Roles {
-			if role == casemate.RoleOption {
-				g.Options = append(g.Options, name)
-			}
-		}
-		slices.Sort(g.Options)
+		g.Options = options(t)
 	case r.MCP != nil:
 		g.Runner = "mcp"
 		if !r.MCP.Split || r.MCP.Tool == "" {
@@ -130,10 +127,12 @@ func runner(t *casemate.Tool, g *plan.Guest, o Options) error {
 		g.Fork = !g.Session && !r.Python.NoFork
 	case r.Node != nil:
 		g.Runner, g.Interpreter, g.Preload = "node", r.Node.Interpreter, r.Node.Preload
+	case r.Wasm != nil, r.JS != nil:
+		return module(t, g, o)
 	case r.Builtin != "":
 		g.Runner, g.Function = "files", string(r.Builtin)
 	default:
-		return unsupported(t, "run", "this version does not have the runner", "run: exec, python, node, shell, mcp or builtin")
+		return unsupported(t, "run", "this version does not have the runner", "run: exec, python, node, shell, wasm, js, mcp or builtin")
 	}
 	if (g.Runner == "python" || g.Runner == "node") && !filepath.IsAbs(g.Interpreter) {
 		return unsupported(t, "run", "no "+g.Runner+" was found", "install it, or name it: run: {"+g.Runner+": {interpreter: /path/to/it}}")
