@@ -352,9 +352,9 @@ func (p *planner) runner(g plan.Guest) {
 		p.dir(".casemate")
 		p.add(Step{Kind: File, Path: RunnerPath[1:], Text: "@" + g.Runner})
 		p.allow("/.casemate", "read")
-	}
-}
 	case wasm.Runner, wasm.RunnerJS:
 		p.dir(".casemate")
 		p.add(Step{Kind: File, Path: wasm.GuestPath[1:], Text: wasm.EncodeGuest(g)})
 		p.allow("/.casemate", "read")
+	}
+}
