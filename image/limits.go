@@ -10,7 +10,7 @@ type Limits struct {
 // Bounds of a tree.
 const (
 	maxPath  = 4000 // bytes of a name: the kernel takes 4095
-	maxDepth = 256  // folders beneath each other
+	maxDepth = 128  // folders beneath each other
 )
 
 func (l Limits) orDefault() Limits {

@@ -29,20 +29,9 @@ func RouterFilter() Filter {
 
 func routerFilter(a arch, pid uint32) Filter {
 	allow, refuse := act(unix.SECCOMP_RET_ALLOW), errno(unix.EPERM)
-	decide := map[string]*decision{
-		// A thread of this process, and nothing else that clone can make.
-		"clone": on(arg(0), unix.CLONE_THREAD|unix.CLONE_VM,
-			on(arg(0), newSpaces, allow, refuse, 0), refuse, unix.CLONE_THREAD|unix.CLONE_VM),
-		"clone3":   errno(unix.ENOSYS), // its flags are in memory
-		"tgkill":   on(arg(0), whole, allow, refuse, pid),
-		"mmap":     on(arg(2), unix.PROT_EXEC, allow, refuse, 0),
-		"mprotect": on(arg(2), unix.PROT_EXEC, allow, refuse, 0),
-		"prctl": on(arg(0), whole, allow, refuse,
-			unix.PR_SET_VMA, // the runtime names its memory
-			unix.PR_SET_NAME, unix.PR_GET_NAME, unix.PR_GET_DUMPABLE, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP),
-		"ioctl":      on(arg(1), whole, allow, refuse, unix.TCGETS, unix.TIOCGWINSZ), // is it a terminal
-		"setsockopt": sockopt(allow, refuse),
-	}
+	decide := goRuntime(allow, refuse, pid)
+	decide["ioctl"] = on(arg(1), whole, allow, refuse, unix.TCGETS, unix.TIOCGWINSZ) // is it a terminal
+	decide["setsockopt"] = sockopt(allow, refuse)
 	for _, name := range strings.Fields(routerAllowed) {
 		decide[name] = allow
 	}
@@ -55,6 +44,22 @@ func routerFilter(a arch, pid uint32) Filter {
 		}
 		return refuse
 	})
+}
+
+// goRuntime decides on the calls of which a Go program needs a part.
+func goRuntime(allow, refuse *decision, pid uint32) map[string]*decision {
+	return map[string]*decision{
+		// A thread of this process, and nothing else that clone can make.
+		"clone": on(arg(0), unix.CLONE_THREAD|unix.CLONE_VM,
+			on(arg(0), newSpaces, allow, refuse, 0), refuse, unix.CLONE_THREAD|unix.CLONE_VM),
+		"clone3":   errno(unix.ENOSYS), // its flags are in memory
+		"tgkill":   on(arg(0), whole, allow, refuse, pid),
+		"mmap":     on(arg(2), unix.PROT_EXEC, allow, refuse, 0),
+		"mprotect": on(arg(2), unix.PROT_EXEC, allow, refuse, 0),
+		"prctl": on(arg(0), whole, allow, refuse,
+			unix.PR_SET_VMA, // the runtime names its memory
+			unix.PR_SET_NAME, unix.PR_GET_NAME, unix.PR_GET_DUMPABLE, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP),
+	}
 }
 
 // routerPaths are the calls by which the standard library looks for files.
