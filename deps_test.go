@@ -41,6 +41,7 @@ var rules = []rule{
 	{".", nil, "the root is the vocabulary: whoever embeds Casemate gets nothing else with it"},
 	{"./catalog", []string{".", "./internal/plan", "./internal/nearest", "go.yaml.in/yaml/v3", jsonSchema, unixPackage}, "the catalog reads manifests and knows no backend and no router"},
 	{"./catalog/packages", []string{".", "./internal/nearest"}, "command lines of package runners and trees of packages are read as data"},
+	{"./image", []string{".", unixPackage, "github.com/google/go-containerregistry/...", "github.com/klauspost/compress/..."}, "images are hostile data: they are unpacked by what knows nothing but them"},
 	{"./pool", []string{"."}, "a pool parks sandboxes of any backend"},
 	{"./upstream", []string{".", "./internal/guest", "./internal/jsontext"}, "an MCP server's client speaks over a guest's pipe and knows no router"},
 	{"./wrap", []string{".", "./internal/nearest", "go.yaml.in/yaml/v3", unixPackage}, "wrap edits the text of other programs' configurations and starts nothing"},
