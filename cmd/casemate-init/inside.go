@@ -21,7 +21,10 @@ import (
 // inside is the first process of a sandbox. It waits for its setup, confines
 // itself, reports, and then is the runner or starts it. It ends, and with it
 // everything in the sandbox, when the spawner's end of the connection does.
-func inside() int {
+//
+// In a container that a runtime made it is much the same (inner): another of it,
+// outside, began as the first process of the sandbox.
+func inside(inner bool) int {
 	// It was started as /proc/self/exe. Its name says whether it has a guest.
 	name, err := os.OpenFile("/proc/self/comm", os.O_WRONLY, 0)
 	if err == nil {
@@ -34,7 +37,8 @@ func inside() int {
 	unix.Umask(0o022)
 	// This thread confines, and starts every program of the guest.
 	runtime.LockOSThread()
-	if linux.DropBoundingHere() != nil {
+	// In a container it has no capability, and so cannot say that it has none.
+	if !inner && linux.DropBoundingHere() != nil {
 		return 1
 	}
 	in := &contain.Inside{Runner: program}
@@ -43,6 +47,12 @@ func inside() int {
 		return 1
 	}
 	s := in.Setup
+	var held *container
+	if s.Inner != "" && report.Step == "" {
+		if held, report, err = start(s, std); err != nil {
+			report = contain.Report{Step: string(contain.Runtime), What: err.Error()}
+		}
+	}
 	if report.Step == "" {
 		name.WriteString("casemate-init")
 		name.Close()
@@ -67,6 +77,9 @@ func inside() int {
 	}
 	for _, fd := range uppers {
 		unix.Close(fd)
+	}
+	if held != nil {
+		return held.wait(setup)
 	}
 	pipe := os.NewFile(contain.GuestFD, "guest")
 	var stopped sync.Mutex

@@ -31,7 +31,9 @@ func main() {
 	case "spawner":
 		os.Exit(spawner.Main())
 	case "init":
-		os.Exit(inside())
+		os.Exit(inside(false))
+	case "inner":
+		os.Exit(inside(true))
 	case "merge":
 		os.Exit(spawner.MergeMain())
 	case "hold":

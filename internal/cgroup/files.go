@@ -77,6 +77,10 @@ func (d folder) make(name string) (folder, error) {
 	if err := unix.Mkdirat(d.fd(), name, 0o755); err != nil {
 		return folder{}, err
 	}
+	// Whatever the umask: a container's runtime in the group looks into it.
+	if err := unix.Fchmodat(d.fd(), name, 0o755, 0); err != nil {
+		return folder{}, err
+	}
 	return d.open(name)
 }
 

@@ -29,6 +29,9 @@ var masks = []string{
 	"/proc/sched_debug", "/proc/schedstat", "/proc/scsi", "/proc/softirqs", "/proc/swaps", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/proc/tty",
 }
 
+// Masks are the paths of /proc that are hidden, where they exist.
+func Masks() []string { return append([]string{}, masks...) }
+
 // ReadFacts reads what a plan needs of this host. It follows no link of a
 // system folder, but repeats it.
 func ReadFacts() Facts {

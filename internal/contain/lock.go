@@ -68,6 +68,10 @@ func limits(processes, fileSize int64) error {
 	return nil
 }
 
+// FileSize is how long a file of g may be, in bytes. Files in memory (memfd) count
+// too, and are bounded by the memory first.
+func FileSize(g plan.Guest) int64 { return max(g.Disk, 2*g.Memory) }
+
 // An Rlimit is one limit of a process.
 type Rlimit struct {
 	Resource   int

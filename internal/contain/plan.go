@@ -48,6 +48,9 @@ const (
 	ReadOnly Kind = "readonly" // Path of /proc
 	Seal     Kind = "seal"     // put the staging folders away and make the root read-only
 	Pivot    Kind = "pivot"    // and let the host's tree go
+	Groups   Kind = "groups"   // the control groups as the sandbox's namespace has them, read-only
+	Init     Kind = "init"     // this program at Path
+	Runtime  Kind = "runtime"  // stage another root, of a container's runtime, with this one at Path
 	Name     Kind = "name"     // host name
 	Loopback Kind = "loopback" //
 	Keyring  Kind = "keyring"  // an empty one
@@ -117,7 +120,22 @@ type Rule struct {
 // It begins with Base, unless g has the host's network.
 func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 	p := &planner{}
+	if Contained(g) {
+		p.contained(g, f)
+		return leaveOut(p.steps, without), p.rules
+	}
 	p.base(f, g.HostNetwork)
+	p.writable(g, f)
+	p.add(Step{Kind: Seal}, Step{Kind: Pivot}, Step{Kind: Name, Text: "sandbox"})
+	if g.Loopback && !g.HostNetwork {
+		p.add(Step{Kind: Loopback})
+	}
+	p.add(walls(g)...)
+	return leaveOut(p.steps, without), p.rules
+}
+
+// writable adds what a guest has of its own: its grants, and where it writes.
+func (p *planner) writable(g plan.Guest, f Facts) {
 	p.add(Step{Kind: Grants})
 	p.terminal(f.TTY && (g.Runner == "exec" || g.Runner == "shell")) // which alone may have one
 	p.add(Step{Kind: Scratch, Size: g.Disk})
@@ -128,12 +146,6 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 	p.grants(g)
 	p.inputs(g)
 	p.runner(g)
-	p.add(Step{Kind: Seal}, Step{Kind: Pivot}, Step{Kind: Name, Text: "sandbox"})
-	if g.Loopback && !g.HostNetwork {
-		p.add(Step{Kind: Loopback})
-	}
-	p.add(Step{Kind: Keyring}, Step{Kind: Privs}, Step{Kind: Landlock}, Step{Kind: Caps}, Step{Kind: Limits, Size: g.Processes}, Step{Kind: Dump}, Step{Kind: Seccomp})
-	return leaveOut(p.steps, without), p.rules
 }
 
 // Base returns the steps with which the plan of every guest begins that has a

@@ -22,6 +22,8 @@ type Inside struct {
 	dev    int // its /dev/null, once it was opened
 	uppers []int
 	report Report
+
+	self, selfPath int // this program, opened to read, and to be mounted
 }
 
 type grant struct {
@@ -35,6 +37,11 @@ type grant struct {
 func (in *Inside) Run() (Report, []int) {
 	if in.report.Spaces == nil { // before the host's /proc is hidden
 		in.report.Spaces = Spaces()
+	}
+	if in.Inner != "" && in.self == 0 {
+		if err := in.openSelf(); err != nil {
+			return failed(Step{Kind: Init}, err), nil
+		}
 	}
 	for _, s := range in.Steps {
 		if err := in.step(s); err != nil {
@@ -98,6 +105,12 @@ func (in *Inside) step(s Step) error {
 		return in.seal()
 	case Pivot:
 		return in.pivot()
+	case Groups:
+		return in.mountNew("cgroup2", s.Path, readOnly)
+	case Init:
+		return in.program(s.Path)
+	case Runtime:
+		return in.runtime(s.Path)
 	case Name:
 		return in.name(s.Text)
 	case Loopback:
@@ -105,8 +118,7 @@ func (in *Inside) step(s Step) error {
 	case Keyring:
 		return keyring()
 	case Limits:
-		// Files in memory (memfd) count too, and are bounded by the memory first.
-		return limits(s.Size, max(in.Guest.Disk, 2*in.Guest.Memory))
+		return limits(s.Size, FileSize(in.Guest))
 	case Privs:
 		return linux.NoNewPrivs()
 	case Landlock:

@@ -26,6 +26,7 @@ type Setup struct {
 	Detached bool   // the grants' descriptors are mounts; else they only say which file is meant
 	Filter   string // the seccomp program, as linux.Filter has its bytes
 	More     bool   // another follows, with the guest; of this one only the steps count
+	Inner    string // of a contained guest: the Setup of the container's first process
 }
 
 // Encode returns the canonical form of s.
@@ -44,6 +45,7 @@ func (s *Setup) Encode() []byte {
 	w.Bool(s.Detached)
 	w.String(s.Filter)
 	w.Bool(s.More)
+	w.String(s.Inner)
 	return w.B
 }
 
@@ -62,6 +64,7 @@ func DecodeSetup(b []byte) (*Setup, error) {
 	s.Detached = r.Bool()
 	s.Filter = r.String()
 	s.More = r.Bool()
+	s.Inner = r.String()
 	return s, r.End()
 }
 

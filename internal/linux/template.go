@@ -16,12 +16,26 @@ const templateAllowed = `
 // TemplateFilter is the filter of a process that forks guests: GuestFilter, and
 // what makes the walls of a guest. Each guest gets a filter of its own besides,
 // and of two filters the one that refuses counts.
-func TemplateFilter() (Filter, error) {
+func TemplateFilter() (Filter, error) { return widened(templateAllowed) }
+
+// runtimeAllowed are the calls by which a container runtime, and the first
+// process of its container before it is the guest, make their walls.
+const runtimeAllowed = `
+	unshare setns openat2 mount umount2 pivot_root mount_setattr open_tree move_mount fsopen fsconfig fsmount
+	sethostname setdomainname setresuid setresgid keyctl prctl capset seccomp socket`
+
+// RuntimeFilter is the filter of what starts a container in a sandbox:
+// GuestFilter, and what makes a container. The container's guest gets a filter of
+// its own besides, and of two filters the one that refuses counts.
+func RuntimeFilter() (Filter, error) { return widened(runtimeAllowed) }
+
+// widened is GuestFilter, and the calls named.
+func widened(names string) (Filter, error) {
 	a, err := thisArch()
 	if err != nil {
 		return Filter{}, err
 	}
-	more := strings.Fields(templateAllowed)
+	more := strings.Fields(names)
 	allow := act(unix.SECCOMP_RET_ALLOW)
 	decide := decisions(nil, ownNetwork)
 	return a.filter(func(name string) *decision {

@@ -137,7 +137,7 @@ func (t *template) programOf(g plan.Guest, l contain.Late, host plan.Host) (*con
 	if l.Filter, err = t.s.filterOf(g); err != nil {
 		return nil, err
 	}
-	if l.Rlimits, err = contain.Rlimits(g.Processes, max(g.Disk, 2*g.Memory)); err != nil {
+	if l.Rlimits, err = contain.Rlimits(g.Processes, contain.FileSize(g)); err != nil {
 		return nil, err
 	}
 	p = l.Program(g, t.s.facts, host.Without)

@@ -27,6 +27,11 @@ func (s *server) make(g plan.Guest, host plan.Host) (_ *box, guestFD int, _ *spa
 	if setup.Filter, err = s.filterOf(g); err != nil {
 		return nil, 0, nil, explain(&contain.Report{Step: string(contain.Seccomp), What: err.Error()})
 	}
+	if contain.Contained(g) {
+		if setup, err = contain.Nest(setup, host.Without); err != nil {
+			return nil, 0, nil, explain(&contain.Report{Step: string(contain.Seccomp), What: err.Error()})
+		}
+	}
 	if b, done := s.takeBlank(g, setup.Steps, host); b != nil {
 		rest := setup
 		rest.Steps = setup.Steps[done:]

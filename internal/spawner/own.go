@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/contain"
 )
 
 // As root every sandbox has a host uid (and gid) of its own, above every
@@ -18,7 +20,7 @@ import (
 const (
 	firstUID  = 1 << 31
 	slotBits  = 8
-	insideUID = 1000
+	insideUID = contain.InsideUID
 	dacRead   = 2 // CAP_DAC_READ_SEARCH
 )
 

@@ -1,0 +1,43 @@
+package oci_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/internal/testenv"
+	"github.com/casemate/casemate/sandbox/oci"
+	"github.com/casemate/casemate/sandbox/process"
+	"github.com/casemate/casemate/sandbox/sandboxtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+func subject(t testing.TB) sandboxtest.Subject {
+	built := testenv.Binaries(t)
+	rt := oci.Runtime{Path: "/usr/sbin/runc", Version: "runc 1.1.5"}
+	return sandboxtest.Subject{
+		Name:     oci.Name,
+		Attacker: filepath.Join(testenv.Program(t, "sandbox/sandboxtest/attacker"), "attacker"),
+		Program:  filepath.Join(testenv.Program(t, "sandbox/sandboxtest/program"), "program"),
+		Compile: func(tool *casemate.Tool) (plan.Guest, error) {
+			g, err := process.Compile(tool, process.Options{})
+			if err != nil {
+				return g, err
+			}
+			return oci.Contain(g, rt, nil)
+		},
+		Start: func(t testing.TB, p *plan.Plan) casemate.Backend {
+			s, err := process.StartSpawner(built.Init, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			return process.New(s.Router)
+		},
+	}
+}
+
+func TestSuite(t *testing.T) { sandboxtest.Run(t, subject(t)) }
