@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,7 @@ type step struct {
 func Unpack(root *os.File, stream io.Reader) Result {
 	u := &unpacker{root: int(root.Fd()), depth: map[uint64]int{}}
 	err := u.all(stream)
+	runtime.KeepAlive(root) // its finalizer would close it
 	r := Result{Entries: u.entries, Bytes: u.written, Skipped: u.skipped}
 	if err != nil {
 		r.Error = casemate.JSON(full(err))
