@@ -74,20 +74,33 @@ func Binaries(t testing.TB) Built {
 // It too is called before AsUser.
 func Program(t testing.TB, pkg string) string {
 	t.Helper()
-	dir := filepath.Join(Binaries(t).Dir, filepath.Base(pkg)+".d")
-	if exists(filepath.Join(dir, filepath.Base(pkg))) {
-		return dir
+	return filepath.Dir(alone(t, pkg, filepath.Base(pkg)))
+}
+
+// Module builds the same as a WASI module, and returns its path.
+func Module(t testing.TB, pkg string) string {
+	t.Helper()
+	return alone(t, pkg, filepath.Base(pkg)+".wasm", "GOOS=wasip1", "GOARCH=wasm")
+}
+
+// alone builds a package in a folder that holds nothing else.
+func alone(t testing.TB, pkg, name string, env ...string) string {
+	t.Helper()
+	file := filepath.Join(Binaries(t).Dir, name+".d", name)
+	if exists(file) {
+		return file
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	err := os.Mkdir(filepath.Dir(file), 0o755)
+	if err == nil {
+		err = compile(file, module+"/"+pkg, "", env...)
+	}
+	if err == nil {
+		err = os.Chmod(filepath.Dir(file), 0o755) // whatever the umask is
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := compile(filepath.Join(dir, filepath.Base(pkg)), module+"/"+pkg, ""); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return file
 }
 
 func builtIn(dir string) Built {
@@ -118,9 +131,9 @@ func build(dir string) (Built, error) {
 	return b, os.Chmod(dir, 0o755) // whatever the umask is
 }
 
-func compile(out, pkg, flags string) error {
+func compile(out, pkg, flags string, env ...string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
 	text, err := cmd.CombinedOutput()
 	if err != nil {
 		return errors.New("go build " + pkg + ": " + err.Error() + "\n" + string(text))

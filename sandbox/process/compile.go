@@ -97,6 +97,9 @@ func runner(t *casemate.Tool, g *plan.Guest, o Options) error {
 		}
 		return own
 	}
+	if t.Security.Isolation == "wasm" && t.Run.Wasm == nil && t.Run.JS == nil {
+		return unsupported(t, "isolation", "the backend wasm starts no program: it runs modules and JavaScript alone", "run: {wasm: {module: …}} or {js: {}}, or take another isolation")
+	}
 	switch r := t.Run; {
 	case r.Exec != nil:
 		g.Runner = "exec"

@@ -1,6 +1,10 @@
 package process
 
-import "github.com/casemate/casemate"
+import (
+	"context"
+
+	"github.com/casemate/casemate"
+)
 
 // As is the same backend by another name: a sandbox of every kind that the
 // spawner makes begins as one of this backend, and what stands in it is the
@@ -14,3 +18,10 @@ type view struct {
 
 // Name is the name that it was given.
 func (v view) Name() string { return v.name }
+
+// Probe says what the outer walls are here, which are those of every backend.
+func (v view) Probe(ctx context.Context) (casemate.Capabilities, error) {
+	c, err := v.Backend.Probe(ctx)
+	c.Name = v.name
+	return c, err
+}

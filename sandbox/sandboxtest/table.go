@@ -15,7 +15,6 @@ type Need string
 // The needs.
 const (
 	Programs  Need = "programs"     // the guest starts programs of its root: a shell, an interpreter, the attacker
-	Sessions  Need = "sessions"     // one guest has many calls, and keeps what it did
 	Writes    Need = "write grants" // and commits
 	Reads     Need = "read grants"
 	Landlock  Need = "Landlock" // around the guest's own program
@@ -28,7 +27,6 @@ const (
 // ceased to hold fails.
 var shown = map[Need]func(*testing.T, Subject){
 	Programs:  refuses(shell(casemate.Profile{})),
-	Sessions:  refuses(shell(session(casemate.Profile{}))),
 	Writes:    refusesProgram(grant("/usr", "/g", casemate.Write)),
 	Reads:     refusesProgram(grant("/usr", "/g", casemate.Read)),
 	Landlock:  func(t *testing.T, s Subject) { enforcesNoLandlock(t, s) },
@@ -56,9 +54,8 @@ var groups = []group{
 
 // more is what single cases need beside what their group does.
 var more = map[string][]Need{
-	"portable/a read grant":                       {Reads},
-	"portable/a write grant":                      {Writes},
-	"portable/a guest is used again in a session": {Sessions},
+	"portable/a read grant":  {Reads},
+	"portable/a write grant": {Writes},
 
 	"powers/inputs":             {Inputs},
 	"powers/narrowed when late": {Narrowing},
