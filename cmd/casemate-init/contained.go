@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate/internal/contain"
+	"github.com/casemate/casemate/internal/plan"
 )
 
 // The files of the runtime, in the root of the outer process.
@@ -38,7 +39,7 @@ func start(s *contain.Setup, std []int) (*container, contain.Report, error) {
 		return nil, no, os.NewSyscallError("open", err)
 	}
 	defer unix.Close(said)
-	files := []uintptr{0, 0, uintptr(said), uintptr(pair[1]), contain.GuestFD}
+	files := []uintptr{0, 0, uintptr(said), contain.SetupFD: uintptr(pair[1]), contain.GuestFD: contain.GuestFD}
 	for _, fd := range std {
 		files = append(files, uintptr(fd))
 	}
@@ -78,6 +79,9 @@ func start(s *contain.Setup, std []int) (*container, contain.Report, error) {
 	if err != nil {
 		return nil, no, err
 	}
+	if contain.Sentry(s.Guest) { // what it is in there are the Sentry's own; out here it is in ours
+		report.Spaces = contain.Spaces()
+	}
 	c := &container{inner: os.NewFile(uintptr(pair[0]), "inner")}
 	b, err := os.ReadFile(pidFile)
 	if err == nil {
@@ -86,12 +90,36 @@ func start(s *contain.Setup, std []int) (*container, contain.Report, error) {
 	return c, *report, err
 }
 
+// started are the standard descriptors of an MCP server, which start handed on.
+func started(g plan.Guest) []int {
+	if g.Runner != "mcp" {
+		return nil
+	}
+	return []int{contain.GuestFD + 1, contain.GuestFD + 2, contain.GuestFD + 3}
+}
+
 // runtimeArgv starts the container in the background: what is left of the runtime
 // is its files, which end with the sandbox.
 func runtimeArgv(version string, fds int) []string {
 	name, _, _ := strings.Cut(version, " ")
+	if name == "runsc" {
+		return sentryArgv(fds)
+	}
 	return []string{name, "--root", contain.StatePath + "/state", "run", "--detach", "--bundle", contain.BundlePath,
 		"--pid-file", pidFile, "--preserve-fds", strconv.Itoa(fds), "guest"}
+}
+
+// sentryArgv is runtimeArgv for gVisor: no network of the host, no groups but the
+// sandbox's, no overlay over the root, which is read-only, and every descriptor
+// under its own number.
+func sentryArgv(fds int) []string {
+	argv := []string{"runsc", "--network=none", "--ignore-cgroups", "--platform=systrap", "--overlay2=none", "--host-uds=none", "--host-fifo=none",
+		"--root", contain.StatePath + "/state", "run", "--detach", "--bundle", contain.BundlePath, "--pid-file", pidFile}
+	for fd := contain.SetupFD; fd < contain.SetupFD+fds; fd++ {
+		n := strconv.Itoa(fd)
+		argv = append(argv, "--pass-fd", n+":"+n)
+	}
+	return append(argv, "guest")
 }
 
 // words is what the runtime said, at most a page of it, in printable

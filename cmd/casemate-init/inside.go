@@ -33,7 +33,9 @@ func inside(inner bool) int {
 	setup := os.NewFile(contain.SetupFD, "setup")
 	unix.CloseOnExec(contain.SetupFD)
 	unix.CloseOnExec(contain.GuestFD)
-	unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	if !inner { // there it is the child of a runtime, which ends at once, and dies with the sandbox
+		unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	}
 	unix.Umask(0o022)
 	// This thread confines, and starts every program of the guest.
 	runtime.LockOSThread()
@@ -45,6 +47,9 @@ func inside(inner bool) int {
 	report, uppers, std, err := confine(in)
 	if err != nil {
 		return 1
+	}
+	if inner {
+		std = started(in.Guest)
 	}
 	s := in.Setup
 	var held *container

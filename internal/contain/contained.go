@@ -2,6 +2,7 @@ package contain
 
 import (
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -75,10 +76,10 @@ func (p *planner) contained(g plan.Guest, f Facts) {
 		p.add(Step{Kind: File, Path: "dev/" + d}, Step{Kind: Device, Path: "dev/" + d, Text: "/dev/" + d})
 	}
 	p.add(Step{Kind: File, Path: RuntimePath[1:]}, Step{Kind: Bind, Path: RuntimePath[1:], Text: g.Runtime, Exec: true})
-	p.add(Step{Kind: File, Path: BundlePath[1:] + "/config.json", Text: g.Bundle}, Step{Kind: Proc, Path: "proc"}, Step{Kind: Groups, Path: groupsPath})
+	p.add(Step{Kind: File, Path: BundlePath[1:] + "/config.json", Text: bundle(g)}, Step{Kind: Proc, Path: "proc"}, Step{Kind: Groups, Path: groupsPath})
 	for _, c := range counts {
 		if c.name == "max_user_namespaces" {
-			c.most = containers
+			c.most = spaces(g)
 		}
 		p.add(Step{Kind: Count, Path: "proc/sys/user/" + c.name, Size: c.most})
 	}
@@ -89,24 +90,24 @@ func (p *planner) contained(g plan.Guest, f Facts) {
 	p.add(Step{Kind: Privs}, Step{Kind: Dump}, Step{Kind: Seccomp})
 }
 
-// containers is how many user namespaces a sandbox with a container has beside
-// its own: that of the container, in which then none can be made.
-const containers = 1
-
 // Inner returns the steps of the first process of a container: the last of Plan,
 // in its order.
 func Inner(g plan.Guest, without []string) []Step {
-	return leaveOut(walls(g), without)
+	w := walls(g)
+	if Sentry(g) { // which has neither
+		w = slices.DeleteFunc(w, func(s Step) bool { return s.Kind == Landlock || s.Kind == Keyring })
+	}
+	return leaveOut(w, without)
 }
 
 // Nest turns the setup of a contained guest, with its rules and its filter, into
 // that of the outer process, which holds the guest's own.
 func Nest(s Setup, without []string) (Setup, error) {
 	g := s.Guest
-	g.Mounts, g.Bundle, g.Layers = nil, "", nil // they are made outside
+	g.Bundle, g.Layers = "", nil // they are of use outside
 	inner := Setup{Guest: g, Steps: Inner(g, without), Rules: s.Rules, Filter: s.Filter}
 	s.Inner, s.Rules = string(inner.Encode()), nil
-	f, err := linux.RuntimeFilter()
+	f, err := outerFilter(g)
 	s.Filter = string(f.Bytes())
 	return s, err
 }

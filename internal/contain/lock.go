@@ -61,11 +61,19 @@ func limits(processes, fileSize int64) error {
 	for _, l := range ls {
 		// Of package syscall, which then does not give a program that it starts the
 		// limit of descriptors back which this process began with.
-		if err := syscall.Setrlimit(l.Resource, &syscall.Rlimit{Cur: l.Soft, Max: l.Hard}); err != nil {
+		err := syscall.Setrlimit(l.Resource, &syscall.Rlimit{Cur: l.Soft, Max: l.Hard})
+		if err != nil && !within(l) {
 			return os.NewSyscallError("setrlimit", err)
 		}
 	}
 	return nil
+}
+
+// within says whether a limit is on already. The Sentry does not let it be set
+// for what it has none of, and begins with none.
+func within(l Rlimit) bool {
+	var have unix.Rlimit
+	return unix.Getrlimit(l.Resource, &have) == nil && have.Cur <= l.Soft && have.Max <= l.Hard
 }
 
 // FileSize is how long a file of g may be, in bytes. Files in memory (memfd) count

@@ -79,6 +79,7 @@ type Enforced struct {
 	Seccomp    string
 	Landlock   int64
 	NoNewPrivs bool
+	Runtime    string // of a container or a module; "" is none
 	Uid        string
 	Limits     []Limit // memory, processes, cpu, disk
 	Degraded   []string
@@ -140,7 +141,7 @@ type Message struct {
 	Freeze  Freeze   //
 	Narrow  Narrow   //
 	Input   Input    //
-	Line    string   // of record; the call of undo
+	Line    string   // of record; the call of undo; the backend of probe, or ""
 	Started Started  //
 	Changes []Change // of committed
 	Probed  []Control
@@ -171,7 +172,7 @@ func (m *Message) Encode() ([]byte, error) {
 		w.Bool(m.Freeze.On)
 	case OpKill:
 		w.Uint(m.ID)
-	case OpRecord, OpUndo:
+	case OpRecord, OpUndo, OpProbe:
 		w.String(m.Line)
 	case OpStarted, OpNarrowed:
 		w.Uint(m.Started.ID)
@@ -227,6 +228,7 @@ func (e *Enforced) encode(w *codec.Writer) {
 	w.String(e.Seccomp)
 	w.Int(e.Landlock)
 	w.Bool(e.NoNewPrivs)
+	w.String(e.Runtime)
 	w.String(e.Uid)
 	codec.List(w, e.Limits, func(l Limit) { w.String(l.Name); w.Int(l.Value); w.String(l.By) })
 	w.Strings(e.Degraded)
@@ -234,7 +236,7 @@ func (e *Enforced) encode(w *codec.Writer) {
 
 func decodeEnforced(r *codec.Reader) Enforced {
 	return Enforced{
-		Namespaces: r.Strings(), Seccomp: r.String(), Landlock: r.Int(), NoNewPrivs: r.Bool(), Uid: r.String(),
+		Namespaces: r.Strings(), Seccomp: r.String(), Landlock: r.Int(), NoNewPrivs: r.Bool(), Runtime: r.String(), Uid: r.String(),
 		Limits:   codec.ReadList(r, func() Limit { return Limit{Name: r.String(), Value: r.Int(), By: r.String()} }),
 		Degraded: r.Strings(),
 	}
@@ -257,7 +259,7 @@ func Decode(b []byte) (*Message, error) {
 		m.Freeze = Freeze{r.Uint(), r.Bool()}
 	case OpKill:
 		m.ID = r.Uint()
-	case OpRecord, OpUndo:
+	case OpRecord, OpUndo, OpProbe:
 		m.Line = r.String()
 	case OpStarted, OpNarrowed:
 		m.Started = Started{ID: r.Uint(), Pid: r.Int(), Enforced: decodeEnforced(r)}
@@ -269,7 +271,7 @@ func Decode(b []byte) (*Message, error) {
 		m.Failed = Failed{r.String(), r.String(), r.String(), r.String()}
 	case OpExited:
 		m.Exited = Exited{r.Uint(), r.Int(), r.Int(), r.String(), r.Int(), r.Int()}
-	case OpProbe, OpPlan, OpDone:
+	case OpPlan, OpDone:
 	default:
 		return nil, codec.ErrMalformed
 	}

@@ -12,8 +12,8 @@ import (
 var messages = []Message{
 	{Op: OpStart, Seq: 1, Start: Start{"sha256:x", 1, 2, 3, 4, []string{"/a"}, true}},
 	{Op: OpCommit, Seq: 2, Commit: Commit{7, "c_x", 9}},
-	{Op: OpKill, Seq: 3, ID: 7}, {Op: OpRecord, Seq: 4, Line: "{}"}, {Op: OpProbe, Seq: 5}, {Op: OpPlan, Seq: 6}, {Op: OpUndo, Seq: 7, Line: "c_x"},
-	{Op: OpStarted, Seq: 1, Started: Started{7, 42, Enforced{[]string{"user"}, "sha256:y", 7, true, "own", []Limit{{"memory", 1, "cgroup"}}, []string{"cpu"}}}},
+	{Op: OpKill, Seq: 3, ID: 7}, {Op: OpRecord, Seq: 4, Line: "{}"}, {Op: OpProbe, Seq: 5, Line: "oci"}, {Op: OpPlan, Seq: 6}, {Op: OpUndo, Seq: 7, Line: "c_x"},
+	{Op: OpStarted, Seq: 1, Started: Started{7, 42, Enforced{[]string{"user"}, "sha256:y", 7, true, "runc 1", "own", []Limit{{"memory", 1, "cgroup"}}, []string{"cpu"}}}},
 	{Op: OpCommitted, Seq: 2, Changes: []Change{{"/p", "/h", "created", "why", "kept"}}}, {Op: OpDone, Seq: 3},
 	{Op: OpProbed, Seq: 5, Probed: []Control{{"seccomp", "on", "", ""}}}, {Op: OpFailed, Seq: 1, Failed: Failed{"denied", "c", "w", "f"}},
 	{Op: OpNarrow, Seq: 8, Narrow: Narrow{7, Start{"sha256:x", 1, 2, 3, 4, []string{"/a"}, true}}},

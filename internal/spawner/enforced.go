@@ -16,7 +16,7 @@ var ownSpaces = [...]string{"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"}
 // enforced compares the namespaces with the spawner's own and says what is
 // on; a namespace that is shared, or not seen, is an error.
 func (s *server) enforced(b *box, r *contain.Report, host plan.Host, degraded []string) (*spawn.Enforced, error) {
-	e := &spawn.Enforced{Seccomp: r.Seccomp, Landlock: r.Landlock, NoNewPrivs: !slices.Contains(host.Without, string(contain.Privs)), Uid: "caller", Degraded: degraded}
+	e := &spawn.Enforced{Seccomp: r.Seccomp, Landlock: r.Landlock, NoNewPrivs: !slices.Contains(host.Without, string(contain.Privs)), Runtime: b.guest.Version, Uid: "caller", Degraded: degraded}
 	for _, n := range ownSpaces {
 		if !slices.ContainsFunc(r.Spaces, func(s string) bool { return strings.HasPrefix(s, n+":") }) {
 			return nil, &spawn.Failed{Kind: "unsupported", Control: "namespaces", What: "the sandbox does not show its " + n + " namespace", Fix: "mount /proc where Casemate runs"}

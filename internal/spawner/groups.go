@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/casemate/casemate/internal/cgroup"
+	"github.com/casemate/casemate/internal/contain"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/internal/spawn"
 )
@@ -15,7 +16,7 @@ import (
 const slack = 32
 
 func limitsOf(g plan.Guest, host plan.Host) cgroup.Limits {
-	l := cgroup.Limits{Memory: g.Memory, MilliCPU: g.MilliCPU, Processes: g.Processes + slack}
+	l := cgroup.Limits{Memory: g.Memory, MilliCPU: g.MilliCPU, Processes: contain.Tasks(g) + slack}
 	if slices.Contains(host.Without, "memory") {
 		l.Memory = 0
 	}

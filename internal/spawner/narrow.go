@@ -52,7 +52,7 @@ func narrow(g plan.Guest, r spawn.Start) (plan.Guest, error) {
 //   - disk: the filesystem of what a guest writes was sealed with its size;
 //   - mounts, where this process is not root, for it cannot enter the sandbox's
 //     mount namespace; and those which hold another mount or the working folder,
-//     or lie in another;
+//     or lie in another; and those of a container, which are locked in there;
 //   - processes and mounts of an MCP server, whose program runs already: it may
 //     hold a file open, and fork past a limit that is set to each of its processes;
 //   - memory below what the guest holds already.
@@ -146,6 +146,9 @@ func late(have, now plan.Guest, without []string) error {
 		return no("the server runs already, and its processes cannot be counted anew")
 	case running && len(without) > 0:
 		return no("the server runs already, and may hold files of " + without[0])
+	}
+	if contain.Contained(have) && len(without) > 0 {
+		return no("the mounts of a container cannot be taken out of it")
 	}
 	for _, at := range without {
 		if contain.Within(have.Cwd, at) {

@@ -22,22 +22,46 @@ var controls = []struct {
 }
 
 func (s *server) probed(c *spawn.Conn, m *spawn.Message) {
-	c.Send(&spawn.Message{Op: spawn.OpProbed, Seq: m.Seq, Probed: s.probe()})
+	rows, err := s.probe(m.Line)
+	if err != nil {
+		s.reply(c, m, err)
+		return
+	}
+	c.Send(&spawn.Message{Op: spawn.OpProbed, Seq: m.Seq, Probed: rows})
 }
 
 // probe makes a real sandbox with a grant of each kind, asks what was on, and
-// ends it.
-func (s *server) probe() []spawn.Control {
+// ends it. Of a backend with a container it is one that a tool of the plan has.
+func (s *server) probe(backend string) ([]spawn.Control, error) {
 	g := plan.Guest{Runner: "hold", Cwd: "/", Memory: 64 << 20, MilliCPU: 1000, Disk: 16 << 20, Processes: 8,
 		Mounts: []plan.Mount{{Source: "/usr/share", At: "/probe", Write: true}}}
+	s.mu.Lock()
+	host, guests := s.plan.Host, s.plan.Guests
+	s.mu.Unlock()
+	rows := controls
+	if contain.Contained(plan.Guest{Backend: backend}) {
+		i := slices.IndexFunc(guests, func(g plan.Guest) bool { return g.Backend == backend })
+		if i < 0 {
+			return nil, refuse("invalid", "no tool of the plan has the backend "+backend)
+		}
+		like := guests[i]
+		g.Backend, g.Runtime, g.Version, g.Bundle, g.Layers = like.Backend, like.Runtime, like.Version, like.Bundle, like.Layers
+		rows = append(slices.Clone(controls), struct {
+			name string
+			kind contain.Kind
+		}{"container", contain.Runtime})
+	}
 	var out []spawn.Control
 	err := s.tryOut(g)
 	f, _ := err.(*spawn.Failed)
 	steps, _ := contain.Plan(g, s.facts, nil)
+	if contain.Contained(g) {
+		steps = append(steps, contain.Inner(g, nil)...)
+	}
 	position := func(k string) int {
 		return slices.IndexFunc(steps, func(st contain.Step) bool { return string(st.Kind) == k })
 	}
-	for _, c := range controls {
+	for _, c := range rows {
 		row := spawn.Control{Name: c.name, State: "on"}
 		switch {
 		case err == nil:
@@ -51,9 +75,6 @@ func (s *server) probe() []spawn.Control {
 		}
 		out = append(out, row)
 	}
-	s.mu.Lock()
-	host := s.plan.Host
-	s.mu.Unlock()
 	for _, name := range []string{"memory", "cpu", "processes"} {
 		state, why, fix := s.cg.Control(name)
 		row := spawn.Control{Name: name + " limit", State: state, Why: why, Fix: fix}
@@ -69,7 +90,7 @@ func (s *server) probe() []spawn.Control {
 	if !s.own {
 		row = spawn.Control{Name: "own uid", State: "degraded", Why: "a user's sandboxes run under the user's own uid, each in a user namespace of its own", Fix: "run Casemate as root"}
 	}
-	return append(out, row)
+	return append(out, row), nil
 }
 
 // tryOut starts a sandbox of g, whose cgroup may be missing, and ends it.

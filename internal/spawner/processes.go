@@ -6,18 +6,33 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/contain"
 )
 
 // limitProcesses takes n from the rlimit of every process of the sandbox: all of
 // them are ours, unless a hijacked router narrows a guest that had its call.
 func (b *box) limitProcesses(n int64) error {
-	inside, err := os.Readlink("/proc/" + strconv.Itoa(b.pid()) + "/ns/pid")
+	first := b.pid()
+	var err error
+	if contain.Contained(b.guest) { // the runner is the one child of the first process
+		var all []int
+		if all, err = family(first); err == nil && len(all) < 2 {
+			return errEnded
+		} else if err == nil {
+			first = all[1]
+		}
+	}
+	var inside string
+	if err == nil {
+		inside, err = os.Readlink("/proc/" + strconv.Itoa(first) + "/ns/pid")
+	}
 	if err == nil && !b.alive() {
 		return errEnded
 	}
 	var pids []int
 	if err == nil {
-		pids, err = family(b.pid())
+		pids, err = family(first)
 	}
 	if err != nil {
 		return refuse("unsupported", "cannot see the sandbox's processes: "+err.Error())

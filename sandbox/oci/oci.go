@@ -1,6 +1,8 @@
 package oci
 
 import (
+	"strings"
+
 	"github.com/casemate/casemate/internal/plan"
 )
 
@@ -14,7 +16,11 @@ type Runtime struct {
 // container that rt makes. layers are the folders of an image, the top one first;
 // without any its root is made of the host's own system folders.
 func Contain(g plan.Guest, rt Runtime, layers []string) (plan.Guest, error) {
-	g.Backend, g.Runtime, g.Version, g.Layers = Name, rt.Path, rt.Version, layers
+	g.Backend = Name
+	if strings.HasPrefix(rt.Version, "runsc ") {
+		g.Backend = Sentry
+	}
+	g.Runtime, g.Version, g.Layers = rt.Path, rt.Version, layers
 	g.Fork = false // a template stands in one sandbox with its children
 	b, err := Spec(g)
 	g.Bundle = string(b)

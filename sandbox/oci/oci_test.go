@@ -35,9 +35,14 @@ func subject(t testing.TB) sandboxtest.Subject {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { s.Close() })
-			return process.New(s.Router)
+			return process.New(s.Router).As(oci.Name)
 		},
 	}
 }
 
 func TestSuite(t *testing.T) { sandboxtest.Run(t, subject(t)) }
+
+func TestSuiteAsUser(t *testing.T) {
+	s := subject(t)
+	testenv.AsUser(t, func(t *testing.T) { sandboxtest.Run(t, s) })
+}

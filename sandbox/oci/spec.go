@@ -37,7 +37,7 @@ type spec struct {
 	Process  process `json:"process"`
 	Root     root    `json:"root"`
 	Hostname string  `json:"hostname"`
-	Mounts   []mount `json:"mounts"`
+	Mounts   []any   `json:"mounts"` // of mount
 	Linux    linux   `json:"linux"`
 }
 
@@ -107,9 +107,16 @@ type namespace struct {
 // Spec returns the configuration (config.json) of the container of g. It depends
 // on nothing else: not on the host, and not on an image.
 func Spec(g plan.Guest) ([]byte, error) {
+	if g.Backend == Sentry {
+		return sentrySpec(g)
+	}
+	return json.MarshalIndent(base(g), "", "\t")
+}
+
+func base(g plan.Guest) spec {
 	none := []string{}
 	one := []idMapping{{ContainerID: 0, HostID: contain.InsideUID, Size: 1}}
-	s := spec{
+	return spec{
 		Version: "1.0.2",
 		Process: process{
 			User: user{Umask: 0o022},
@@ -124,11 +131,11 @@ func Spec(g plan.Guest) ([]byte, error) {
 		},
 		Root:     root{Path: contain.RootPath, Readonly: true},
 		Hostname: "sandbox",
-		Mounts: []mount{
-			{"/proc", "proc", "proc", []string{"nosuid", "nodev", "noexec"}},
+		Mounts: []any{
+			mount{"/proc", "proc", "proc", []string{"nosuid", "nodev", "noexec"}},
 			// With what lies in it, as it was mounted: the devices, terminals and memory
 			// that the sandbox made for this guest.
-			{"/dev", "bind", contain.RootPath + "/dev", []string{"rbind"}},
+			mount{"/dev", "bind", contain.RootPath + "/dev", []string{"rbind"}},
 		},
 		Linux: linux{
 			UIDMappings: one, GIDMappings: one,
@@ -143,5 +150,4 @@ func Spec(g plan.Guest) ([]byte, error) {
 			RootfsPropagation: "private",
 		},
 	}
-	return json.MarshalIndent(s, "", "\t")
 }

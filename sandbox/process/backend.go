@@ -352,7 +352,7 @@ func (b *link) started(a answer) (*sandbox, error) {
 }
 
 func enforced(e spawn.Enforced) casemate.Enforced {
-	out := casemate.Enforced{Namespaces: e.Namespaces, Seccomp: casemate.Digest(e.Seccomp), Landlock: int(e.Landlock), NoNewPrivs: e.NoNewPrivs, Uid: e.Uid, Degraded: e.Degraded}
+	out := casemate.Enforced{Namespaces: e.Namespaces, Seccomp: casemate.Digest(e.Seccomp), Landlock: int(e.Landlock), NoNewPrivs: e.NoNewPrivs, Runtime: e.Runtime, Uid: e.Uid, Degraded: e.Degraded}
 	if out.Degraded == nil {
 		out.Degraded = []string{}
 	}
@@ -374,23 +374,31 @@ func (b *Backend) Probe(ctx context.Context) (casemate.Capabilities, error) {
 	if have != nil {
 		return *have, nil
 	}
-	l, err := b.spawner(ctx)
+	c, err := b.probe(ctx, Name)
 	if err != nil {
-		return casemate.Capabilities{}, err
+		return c, err
 	}
-	a, err := l.ask(ctx, &spawn.Message{Op: spawn.OpProbe}, nil)
-	if err != nil {
-		return casemate.Capabilities{}, err
-	}
-	c := capabilities(a.m.Probed)
 	b.mu.Lock()
 	b.caps = &c
 	b.mu.Unlock()
 	return c, nil
 }
 
-func capabilities(rows []spawn.Control) casemate.Capabilities {
-	c := casemate.Capabilities{Name: Name, Available: true}
+// probe asks about a backend by its name.
+func (b *Backend) probe(ctx context.Context, name string) (casemate.Capabilities, error) {
+	l, err := b.spawner(ctx)
+	if err != nil {
+		return casemate.Capabilities{}, err
+	}
+	a, err := l.ask(ctx, &spawn.Message{Op: spawn.OpProbe, Line: name}, nil)
+	if err != nil {
+		return casemate.Capabilities{}, err
+	}
+	return capabilities(name, a.m.Probed), nil
+}
+
+func capabilities(name string, rows []spawn.Control) casemate.Capabilities {
+	c := casemate.Capabilities{Name: name, Available: true}
 	for _, r := range rows {
 		if r.State == "missing" {
 			r.Fix += degradedFix(strings.TrimSuffix(r.Name, " limit"))

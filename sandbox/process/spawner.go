@@ -111,7 +111,7 @@ func (s *Spawner) Probe() (casemate.Capabilities, error) {
 	if err != nil {
 		return casemate.Capabilities{}, err
 	}
-	return capabilities(m.Probed), nil
+	return capabilities(Name, m.Probed), nil
 }
 
 // Undo takes back what a call wrote to its grants.

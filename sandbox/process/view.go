@@ -19,9 +19,9 @@ type view struct {
 // Name is the name that it was given.
 func (v view) Name() string { return v.name }
 
-// Probe says what the outer walls are here, which are those of every backend.
+// Probe asks the spawner to make a sandbox of this backend, and says what was on.
+// A backend whose sandboxes hold a container has one only where a tool of the
+// plan is of it. The answer is not kept.
 func (v view) Probe(ctx context.Context) (casemate.Capabilities, error) {
-	c, err := v.Backend.Probe(ctx)
-	c.Name = v.name
-	return c, err
+	return v.Backend.probe(ctx, v.name)
 }

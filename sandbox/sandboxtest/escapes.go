@@ -246,7 +246,7 @@ var escapes = map[string]func(*testing.T, Subject){
 		d := s.sh(t, casemate.Profile{}, `/usr/bin/python3 -c "
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
-for name, args in [('mount', (b'none', b'/tmp', b'tmpfs', 0, None)), ('unshare', (0x10000000,)), ('setuid', (0,)), ('chroot', (b'/tmp',)), ('ptrace', (16, 1, 0, 0))]:
+for name, args in [('mount', (b'none', b'/tmp', b'tmpfs', 0, None)), ('unshare', (0x10000000,)), ('setuid', (1,)), ('chroot', (b'/tmp',)), ('ptrace', (16, 1, 0, 0))]:
     print(name, getattr(libc, name)(*args))
 "`)
 		if strings.Count(d.Stdout, " -1\n") != 5 {
