@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/casemate/casemate/internal/linux"
 	"github.com/casemate/casemate/internal/plan"
 )
 

@@ -29,6 +29,17 @@ const runtimeAllowed = `
 // its own besides, and of two filters the one that refuses counts.
 func RuntimeFilter() (Filter, error) { return widened(runtimeAllowed) }
 
+// sentryAllowed are the calls by which gVisor makes the processes that its guest
+// runs in, which trap every call into the Sentry, and the empty folders that the
+// Sentry and its opener of files stand in.
+const sentryAllowed = "ptrace chroot clone"
+
+// SentryFilter is RuntimeFilter for gVisor. What its guest may call is decided in
+// the Sentry; this is what a Sentry that was taken over may call beyond the filter
+// that it puts on itself: no more than a guest of another backend, but for these
+// and those of a runtime.
+func SentryFilter() (Filter, error) { return widened(runtimeAllowed + " " + sentryAllowed) }
+
 // widened is GuestFilter, and the calls named.
 func widened(names string) (Filter, error) {
 	a, err := thisArch()
