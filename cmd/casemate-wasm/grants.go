@@ -1,15 +1,65 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental/sysfs"
 
 	"github.com/casemate/casemate/internal/plan"
 )
 
-type grants struct{}
+// grants are the folders that a module sees: those that its profile grants, and
+// /tmp, /out and /in, which every sandbox has. Each is the root of its own: no
+// name and no link leads out of it (package os, Root).
+type grants struct{ folders []folder }
 
-func openGrants(ms []plan.Mount) (*grants, error) { return &grants{}, nil }
+type folder struct {
+	at   string
+	tree *tree
+}
 
-func (g *grants) any() bool { return false }
+// own are the folders of every sandbox, and whether they are to write.
+var own = [...]struct {
+	at    string
+	write bool
+}{{"/tmp", true}, {"/out", true}, {"/in", false}}
 
-func (g *grants) config() wazero.FSConfig { return wazero.NewFSConfig() }
+// openGrants opens the folders of a guest. What is mounted beneath /.casemate is
+// the worker's.
+func openGrants(ms []plan.Mount) (*grants, error) {
+	g := &grants{}
+	for _, m := range ms {
+		if strings.HasPrefix(m.At, "/.casemate/") {
+			continue
+		}
+		root, err := os.OpenRoot(m.At)
+		if err != nil {
+			return nil, errors.New("the grant at " + m.At + " is no folder that a module can be given (" + err.Error() + "); WASI gives folders alone: grant the one that the file lies in")
+		}
+		g.folders = append(g.folders, folder{m.At, &tree{root: root, write: m.Write}})
+	}
+	for _, o := range own {
+		root, err := os.OpenRoot(o.at)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		g.folders = append(g.folders, folder{o.at, &tree{root: root, write: o.write}})
+	}
+	return g, nil
+}
+
+// config is what an instance is given of them.
+func (g *grants) config() wazero.FSConfig {
+	c := wazero.NewFSConfig()
+	for _, f := range g.folders {
+		c = c.(sysfs.FSConfig).WithSysFSMount(f.tree, f.at)
+	}
+	return c
+}

@@ -16,13 +16,12 @@ import (
 // which are the same in every instance, and its sleep, which returns at once.
 func (w *worker) config(stdin string, argv []string) wazero.ModuleConfig {
 	c := wazero.NewModuleConfig().WithName("").WithArgs(argv...).WithStdin(strings.NewReader(stdin)).WithStdout(os.Stdout).WithStderr(os.Stderr)
+	c = c.WithEnv("PWD", w.guest.Cwd)
 	for _, kv := range w.guest.Env {
 		k, v, _ := strings.Cut(kv, "=")
 		c = c.WithEnv(k, v)
 	}
-	if w.files.any() {
-		c = c.WithFSConfig(w.files.config())
-	}
+	c = c.WithFSConfig(w.files.config())
 	if !has(w.guest.Preload, wasm.Deterministic) {
 		c = c.WithSysWalltime().WithSysNanotime().WithSysNanosleep().WithRandSource(rand.Reader)
 	}

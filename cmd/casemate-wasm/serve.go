@@ -24,7 +24,7 @@ type worker struct {
 	guest   plan.Guest
 	program *program
 	files   *grants
-	memory  uint32 // pages
+	next    *interpreter // of JavaScript: the next call's, or nil
 }
 
 // An outcome is what a call came to.
@@ -45,18 +45,20 @@ func run(pipe io.ReadWriter, b []byte) error {
 		return err
 	}
 	ctx := experimental.WithMemoryAllocator(context.Background(), experimental.MemoryAllocatorFunc(reserve))
-	w := &worker{pipe: pipe, guest: g, memory: wasm.Pages(g.Memory)}
+	w := &worker{pipe: pipe, guest: g, files: &grants{}}
 	module, err := moduleOf(g.Runner, wasm.ModulePath)
 	if err != nil {
 		return err
 	}
-	if w.program, err = open(ctx, module, w.memory); err != nil {
+	if w.program, err = open(ctx, module, wasm.Pages(g.Memory)); err != nil {
 		return err
 	}
-	if w.files, err = openGrants(g.Mounts); err != nil {
-		return err
+	if g.Runner == wasm.RunnerJS {
+		w.next, err = w.interpreter(ctx) // it is there when the call comes
+	} else if err = w.check(); err == nil {
+		w.files, err = openGrants(g.Mounts)
 	}
-	if err := w.check(); err != nil {
+	if err != nil {
 		return err
 	}
 	ready := []guest.Pair{{Key: "version", Value: strconv.Itoa(guest.Version)}, {Key: "runtime", Value: wasm.Engine}}
@@ -85,8 +87,6 @@ func run(pipe io.ReadWriter, b []byte) error {
 func (w *worker) check() error {
 	exports := w.program.module.ExportedFunctions()
 	switch {
-	case w.guest.Runner == wasm.RunnerJS:
-		return nil
 	case w.guest.Function != "":
 		return checkFunction(w.program.module, w.guest.Function)
 	case exports["_start"] == nil:
