@@ -115,6 +115,9 @@ func confine(in *contain.Inside) (report contain.Report, uppers, std []int, err 
 		if n := len(in.Guest.Mounts); len(in.Passed) > n {
 			in.Passed, std = in.Passed[:n], in.Passed[n:]
 		}
+		if c := len(contain.Carried(in.Guest)); in.Detached && c > 0 && len(std) >= c {
+			std, in.Carried = std[:len(std)-c], std[len(std)-c:]
+		}
 		if report, uppers = in.Run(); !in.More || report.Step != "" {
 			return report, uppers, std, nil
 		}

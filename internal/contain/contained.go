@@ -40,6 +40,22 @@ const InnerPath = "/.casemate/init"
 // Contained says whether the guest stands in a container.
 func Contained(g plan.Guest) bool { return g.Backend == "oci" || g.Backend == "gvisor" }
 
+// Carried are the paths of the host that stand in no grant and that the
+// sandbox's own user may have no way to: the runtime, and the layers of the image.
+// As root their mounts come with the setup, behind all other descriptors.
+func Carried(g plan.Guest) []string {
+	if !Contained(g) {
+		return nil
+	}
+	return append([]string{g.Runtime}, g.Layers...)
+}
+
+// CloneCarried returns a detached mount of such a path: read-only, to run
+// programs from.
+func CloneCarried(path string) (int, error) {
+	return clone(unix.AT_FDCWD, path, readOnly&^unix.MOUNT_ATTR_NOEXEC, false)
+}
+
 // contained is Plan for the outer process.
 func (p *planner) contained(g plan.Guest, f Facts) {
 	p.add(Step{Kind: Private}, Step{Kind: Stage})
@@ -74,7 +90,7 @@ func (p *planner) contained(g plan.Guest, f Facts) {
 	for _, d := range devices {
 		p.add(Step{Kind: File, Path: "dev/" + d}, Step{Kind: Device, Path: "dev/" + d, Text: "/dev/" + d})
 	}
-	p.add(Step{Kind: File, Path: RuntimePath[1:]}, Step{Kind: Bind, Path: RuntimePath[1:], Text: g.Runtime, Exec: true})
+	p.add(Step{Kind: File, Path: RuntimePath[1:]}, Step{Kind: Bind, Path: RuntimePath[1:], Text: g.Runtime, N: 1, Exec: true})
 	p.add(Step{Kind: File, Path: BundlePath[1:] + "/config.json", Text: bundle(g)}, Step{Kind: Proc, Path: "proc"}, Step{Kind: Groups, Path: groupsPath})
 	for _, c := range counts {
 		if c.name == "max_user_namespaces" {

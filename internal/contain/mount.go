@@ -120,6 +120,12 @@ func clone(dir int, path string, attr uint64, recursive bool) (int, error) {
 }
 
 func (in *Inside) bind(s Step) error {
+	if s.N > 0 && in.Detached { // it came with the setup
+		if int(s.N) > len(in.Carried) {
+			return errors.New("a descriptor did not come")
+		}
+		return in.attachTo(in.Carried[s.N-1], s.Path)
+	}
 	attr := uint64(readOnly)
 	if s.Exec {
 		attr &^= unix.MOUNT_ATTR_NOEXEC

@@ -15,7 +15,8 @@ type Inside struct {
 	*Setup
 	Runner func(name string) []byte // the program of runner python or node
 
-	Passed []int // the descriptors that came with the setup
+	Passed  []int // the descriptors that came with the setup, of its grants
+	Carried []int // and of what else is mounted
 
 	grants []grant
 	root   int // the tmpfs that becomes the root

@@ -41,6 +41,25 @@ func (s *server) openGrants(b *box) error {
 	return nil
 }
 
+// openCarried makes, as root, the mounts of what a contained guest's first process
+// has no way to.
+func (s *server) openCarried(b *box) error {
+	if !s.own {
+		return nil
+	}
+	for _, path := range contain.Carried(b.guest) {
+		fd, err := contain.CloneCarried(path)
+		if short(err) {
+			return err
+		}
+		if err != nil {
+			return &spawn.Failed{Kind: "unsupported", Control: "container", What: "cannot mount " + path + ": " + err.Error(), Fix: "see that it is there: casemate doctor shows the runtime"}
+		}
+		b.carried = append(b.carried, fd)
+	}
+	return nil
+}
+
 func (s *server) mountOf(b *box, fd int, st unix.Stat_t, m plan.Mount) (int, error) {
 	if !m.Prefix {
 		at, err := mountBelow(m.Source)

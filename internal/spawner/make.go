@@ -87,6 +87,7 @@ func (s *server) scrap(b *box) {
 	unix.Close(b.pipe)
 	closeFDs(b.std)
 	closeFDs(b.theirs)
+	closeFDs(b.carried)
 	b.setup.Close()
 	b.proc.Kill()
 	b.proc.Wait()
@@ -114,6 +115,9 @@ func (s *server) dress(b *box, setup contain.Setup, host plan.Host) (_ *spawn.St
 	if err := s.openGrants(b); err != nil {
 		return nil, err
 	}
+	if err := s.openCarried(b); err != nil {
+		return nil, err
+	}
 	// The whole sandbox ends when it is out of memory; nothing runs in it yet.
 	if b.unwatch, err = b.group.Watch(b.kill); err != nil {
 		return nil, watchError{err}
@@ -128,7 +132,8 @@ func (s *server) dress(b *box, setup contain.Setup, host plan.Host) (_ *spawn.St
 		return nil, err
 	}
 	closeFDs(b.theirs)
-	b.theirs = nil
+	closeFDs(b.carried)
+	b.theirs, b.carried = nil, nil
 	enforced, err := s.enforced(b, report, host, degraded)
 	if err != nil {
 		return nil, err
@@ -277,7 +282,7 @@ func (b *box) rights() []byte {
 			fds = append(fds, g.host)
 		}
 	}
-	fds = append(fds, b.theirs...)
+	fds = append(append(fds, b.theirs...), b.carried...)
 	if len(fds) == 0 {
 		return nil
 	}

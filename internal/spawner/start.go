@@ -29,6 +29,7 @@ type box struct {
 	inputs    *os.File // a mount of the folder of inputs that can be written, or nil
 	std       []int    // the router's ends of an MCP server's standard input, output and error, until the router has them
 	theirs    []int    // and the server's, until the sandbox has them
+	carried   []int    // mounts of what is neither granted nor of the system, until the sandbox has them
 	unwatch   func()
 	gone      chan struct{} // closed when no process of it is left
 
