@@ -33,7 +33,8 @@ func (a *app) benchCommand() *cobra.Command {
 		Long: `Measure what a call costs, each in a sandbox of its own, beside the other
 sandboxes that are on PATH (bwrap, unshare, runc, crun, runsc, sandlock, srt, nono,
 landrun, firejail, nsjail, docker, podman), all in one run, in turns, with the same
-payloads and under settings that deny network and files. Only the ratios compare
+payloads and under settings that deny network and files. The backends oci, gvisor
+and wasm stand beside process where this host has them. Only the ratios compare
 between machines; they are to bwrap. One that is there and fails is listed with
 its error. Nothing is installed, pulled or kept.
 
@@ -210,6 +211,8 @@ func (b *benchRun) subjects(ctx context.Context) []bench.Subject {
 		all, r.Absent, r.Failed = append(all, own...), append(r.Absent, absent...), append(r.Failed, failed...)
 	}
 	all = append(append(all, b.ours.subjects()...), b.ours.killing())
+	walls, ends, failed := b.ours.walls(b.wants)
+	all, b.closes, r.Failed = append(all, walls...), append(b.closes, ends...), append(r.Failed, failed...)
 	if router, end, err := benchRouter(); err != nil {
 		r.Failed = append(r.Failed, bench.Failure{Subject: "router", Why: err.Error()})
 	} else {
@@ -256,6 +259,7 @@ func (b *benchRun) latencies(ctx context.Context, subjects []bench.Subject) erro
 // known says whether anything begins with x.
 func (o benchOptions) known(x string) bool {
 	names := []string{"posix_spawn", "memory", "throughput", "growth", "system calls", "router", "process/cold", "process/pooled", "process/forked", "process/kill",
+		"oci/cold", "oci/pooled", "oci/routed", "gvisor/cold", "gvisor/pooled", "gvisor/routed", "wasm/cold", "wasm/pooled", "wasm/routed",
 		"mcp/direct", "mcp/stdio", "mcp/http", "sandlock/forked", "sandlock/mcp", bench.FloorAll, bench.FloorShared, bench.FloorSwitch, bench.FloorFork, bench.FloorWarm}
 	for _, p := range (&benchPeers{}).peers() {
 		names = append(names, p.name)

@@ -36,6 +36,9 @@ func (o *benchOurs) memory(ctx context.Context, guests int) (out []bench.Memory,
 		{toolPython, "python", "the first with the template that all are forked from"},
 		{toolPythonCold, "python, fork: false", "an interpreter each"},
 		{toolNode, "node", ""},
+		{"oci_true", "oci", "an exec guest in a container of its own"},
+		{"gvisor_true", "gvisor", "an exec guest with a kernel of its own"},
+		{"wasm_module", "wasm", "a worker with its module"},
 	} {
 		before := below(os.Getpid())
 		var all []casemate.Sandbox

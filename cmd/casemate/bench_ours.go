@@ -55,7 +55,11 @@ func newBenchOurs(ctx context.Context, a *app, p *benchPlace) (*benchOurs, error
 	if p.static != "" {
 		tools = append(tools, benchTool(toolStatic, fmt.Sprintf("{exec: {command: [%q, \"true\"]}}", p.static), "", ""))
 	}
-	if _, err := p.configure(direct, "", tools...); err != nil {
+	walls, err := p.wallTools(systemTrue)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.configure(direct, "", append(tools, walls...)...); err != nil {
 		return nil, err
 	}
 	return openBenchOurs(ctx, a, p)

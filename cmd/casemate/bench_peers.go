@@ -97,7 +97,7 @@ func (b *benchPeers) subjects(wanted func(string) bool) (out []bench.Subject, ab
 		if !wanted(x.name) && x.name != bench.Base {
 			continue
 		}
-		path, err := exec.LookPath(x.name)
+		path, err := peerPath(x.name)
 		if err == nil {
 			path, err = filepath.Abs(path)
 		}
@@ -124,7 +124,7 @@ func (b *benchPeers) subjects(wanted func(string) bool) (out []bench.Subject, ab
 func (b *benchPeers) found(name string, p benchPayload) ([]string, error) {
 	for _, x := range b.peers() {
 		if x.name == name {
-			path, err := exec.LookPath(name)
+			path, err := peerPath(name)
 			if err != nil {
 				return nil, err
 			}

@@ -38,7 +38,8 @@ hijacked one attacks victims that the demo makes in a temporary folder; each
 row says what was tried, which wall holds it and what was seen on the
 victim's side. Where npx and Python are there and their registries can be
 reached, it also wraps the configuration of a client that uses a server of
-npm and one of PyPI. It takes about a minute and leaves nothing behind.
+npm and one of PyPI. The honest planner has a tool behind each backend that
+this host has. It takes about a minute and leaves nothing behind.
 
 The exit status is 0 when every attack was held and the honest work
 succeeded, and 1 otherwise. CASEMATE_TEST_WITHOUT=WALL takes a wall away
@@ -139,7 +140,7 @@ func (a *app) demo(ctx context.Context) (err error) {
 // good says whether everything was held and done.
 func (r *demoReport) good() bool {
 	return !slices.ContainsFunc(r.Attacks, func(x attackRow) bool { return x.Verdict == verdictBroken || x.fault }) &&
-		!slices.ContainsFunc(r.Honest, func(x honestRow) bool { return x.Verdict != verdictDone })
+		!slices.ContainsFunc(r.Honest, func(x honestRow) bool { return x.Verdict == verdictFailed })
 }
 
 // withheld are the controls that an ordinary user may be denied by the host,
@@ -212,18 +213,22 @@ func (d *demo) run(ctx context.Context) (*demoReport, error) {
 	attacks := slices.Concat(fileAttacks, reachAttacks, bombAttacks, otherAttacks)
 	tasks := d.honestTasks()
 	for i, t := range tasks {
-		d.app.step(i+1, len(tasks)+len(attacks), "honest: "+t.name)
+		d.app.step(i+1, len(tasks)+len(demoWalls)+len(attacks), "honest: "+t.name)
 		row := honestRow{Task: t.name, Did: t.did, Verdict: verdictDone}
 		if row.Evidence, err = t.run(ctx); err != nil {
 			row.Verdict, row.Evidence = verdictFailed, err.Error()
 		}
 		r.Honest = append(r.Honest, row)
 	}
+	for i, w := range demoWalls {
+		d.app.step(len(tasks)+i+1, len(tasks)+len(demoWalls)+len(attacks), "honest: "+w.task)
+		r.Honest = append(r.Honest, d.behind(ctx, w))
+	}
 	for i, t := range attacks {
 		if err := ctx.Err(); err != nil {
 			return nil, broken(errors.New("it was interrupted"))
 		}
-		d.app.step(len(tasks)+i+1, len(tasks)+len(attacks), "hijacked: "+t.name)
+		d.app.step(len(tasks)+len(demoWalls)+i+1, len(tasks)+len(demoWalls)+len(attacks), "hijacked: "+t.name)
 		row := attackRow{Attack: t.name, HeldBy: t.heldBy}
 		t.run(d, ctx, &row)
 		r.Attacks = append(r.Attacks, row)

@@ -11,10 +11,10 @@ type honestRow struct {
 	Task     string `json:"task"`
 	Did      string `json:"did"`
 	Evidence string `json:"evidence"`
-	Verdict  string `json:"verdict"` // done, FAILED
+	Verdict  string `json:"verdict"` // done, FAILED, not here
 }
 
-const verdictDone, verdictFailed = "done", "FAILED"
+const verdictDone, verdictFailed, verdictAbsent = "done", "FAILED", "not here"
 
 // A step is a call and what its answer must hold.
 type step struct {

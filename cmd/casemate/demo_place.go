@@ -151,6 +151,9 @@ func (p *demoPlace) configure(degraded []string) error {
 		tool(name, "One function on the project's files.", "run: {builtin: "+name+"}", "filesystem: ["+project+"]")
 	}
 	tool("python", "Run Python code; variables last as long as the session.", "parameters: {type: object, properties: {code: {type: string}}, required: [code], additionalProperties: false}\n    run: {python: {}}", "scope: session, timeout: 20s")
+	for _, w := range demoWalls {
+		b.WriteString(w.configure("timeout: 20s"))
+	}
 	return os.WriteFile(p.path("casemate.yaml"), []byte(b.String()), 0o644)
 }
 

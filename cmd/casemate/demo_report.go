@@ -43,8 +43,11 @@ func (a *app) showDemo(r *demoReport) error {
 	done, held, broken, na, faults := 0, 0, 0, 0, 0
 	for _, h := range r.Honest {
 		mark := "✗"
-		if h.Verdict == verdictDone {
+		switch h.Verdict {
+		case verdictDone:
 			mark, done = "✓", done+1
+		case verdictAbsent:
+			mark = "–"
 		}
 		p("  %s %-6s  %s: %s", mark, h.Verdict, escapeLine(h.Task), escapeLine(h.Did))
 		p("            saw    %s", escapeLine(h.Evidence))

@@ -18,6 +18,7 @@ Written by ` + "`casemate bench --markdown`" + ` (` + "`make performance`" + `);
 Each subject starts a program, or asks a guest that waits, and the time is taken until the payload's exit, or its first byte, is seen. The ratio is of the p50 to ` + "`bwrap --unshare-all … true`" + ` in the same run; what stands in brackets holds the percentile with 95 of 100, by bootstrap. A p99 of fewer than 100 samples, marked ~, is only the slowest that was seen.
 
 - ` + "`process/cold`" + ` makes the sandbox, with every wall: namespaces, mounts, Landlock, seccomp, a cgroup, a user of its own; bwrap has the namespaces and the mounts alone. ` + "`process/pooled`" + ` calls a guest that was made before; ` + "`process/forked`" + ` forks it from a template for the call.
+- ` + "`oci`" + `, ` + "`gvisor`" + ` and ` + "`wasm`" + ` are the same sandbox with another wall in it: a container of runc or crun, gVisor's kernel, a module in its engine. Their ` + "`…/routed`" + ` is the whole call of a router whose pool has one that waits.
 - ` + "`mcp/stdio`" + ` and ` + "`mcp/http`" + ` are a client's whole ` + "`tools/call`" + ` to a real ` + "`casemate serve`" + `, with its pool, its router and its records.
 - ` + "`router`" + ` alone has a backend and a recorder that answer at once; nothing else here does.
 - Peers run with settings that deny network and files, as far as they can; where they cannot, it is said. All are started in the same way, by the same process.

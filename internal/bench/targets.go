@@ -164,6 +164,20 @@ func (r *Report) Judge() {
 		x := j.row("router", "call")
 		return fmt.Sprintf("p50 %s, p99 %s", Duration(x.P50), Duration(x.P99)), x.P50 <= 100 && x.P99 <= 400
 	})
+	for _, backend := range []string{"oci", "gvisor"} {
+		add("claim of a parked "+backend+" guest to its first byte", "p50 ≤ 5 ms", func(j *judge) (string, bool) {
+			x, base := j.row(backend+"/pooled", "first byte"), j.row(map[string]string{"oci": "runc", "gvisor": "runsc"}[backend], isTrue)
+			return fmt.Sprintf("%s, %s of the runtime's own run", Duration(x.P50), of(x.P50, base.P50)), x.P50 <= 5000
+		})
+	}
+	add("a cold oci sandbox, to exit", "p50 ≤ 1.2 × runc run", func(j *judge) (string, bool) {
+		x, base := j.row("oci/cold", isTrue), j.row("runc", isTrue)
+		return of(x.P50, base.P50), x.P50 <= 1.2*base.P50
+	})
+	add("a call of a module in a fresh instance, of a worker that waits", "p50 ≤ 0.5 ms through the router", func(j *judge) (string, bool) {
+		x := j.row("wasm/routed", "module")
+		return Duration(x.P50), x.P50 <= 500
+	})
 	for _, x := range []struct {
 		subject, what string
 		most          float64
