@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/casemate/casemate/internal/attack"
 )
 
 // attackerAt is where the sandboxes of the demo find this binary. It is their
@@ -25,15 +27,18 @@ const (
 	wordStopped = "stopped"
 )
 
-// attackerCommand is the guest's side of the demo: it makes attempts and
-// prints one line for each. It runs in a sandbox and nowhere else.
+// attackerCommand is the guest's side of demo and probe: it makes attempts and
+// prints one line for each, or those that it reads as a batch of package
+// attack. It runs in a sandbox and nowhere else.
 func (a *app) attackerCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "attacker VERB ARG…", Hidden: true, Args: cobra.MinimumNArgs(1),
 		RunE: runs(func(_ *cobra.Command, args []string) error {
-			// The first process of a sandbox has this name.
-			if comm, err := os.ReadFile("/proc/1/comm"); err != nil || strings.TrimSpace(string(comm)) != "casemate-init" {
-				return invalid("attacker", "casemate demo runs it, in sandboxes", "this is no sandbox")
+			if err := attack.Inside(); err != nil {
+				return invalid("attacker", "casemate demo and casemate probe run it, in sandboxes", "%w", err)
+			}
+			if args[0] == "-" {
+				return attack.Serve(os.Stdin, os.Stdout)
 			}
 			verb, args := args[0], args[1:]
 			if len(args) == 0 {

@@ -25,8 +25,8 @@ type attackRow struct {
 	fault    bool   // it was not made: neither held nor broken
 }
 
-// An attack is something that the hijacked planner does.
-type attack struct {
+// A demoAttack is something that the hijacked planner does.
+type demoAttack struct {
 	name   string
 	heldBy string
 	run    func(*demo, context.Context, *attackRow)
@@ -88,7 +88,7 @@ func lines(text string) string {
 	return strings.Join(strings.Split(strings.TrimSpace(text), "\n"), "; ")
 }
 
-var fileAttacks = []attack{
+var fileAttacks = []demoAttack{
 	{"read /etc/shadow", "mount namespace: a root and an /etc of its own", func(d *demo, ctx context.Context, r *attackRow) {
 		copied := d.place.path("vault/shadow")
 		r.Tried = "cat /etc/shadow /proc/1/root/etc/shadow /tmp/../etc/shadow, and a copy of mode 0644 at " + copied

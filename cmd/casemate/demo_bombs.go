@@ -27,7 +27,7 @@ func hostSees(line string) int {
 	return n
 }
 
-var bombAttacks = []attack{
+var bombAttacks = []demoAttack{
 	{"fork bomb", "cgroup and rlimit: processes", func(d *demo, ctx context.Context, r *attackRow) {
 		child := "sleep 31." + d.place.mark
 		r.Tried = fmt.Sprintf("start 500 processes where the profile allows %d, while the honest planner works", demoProcesses)
@@ -140,7 +140,7 @@ var bombAttacks = []attack{
 	}},
 }
 
-var otherAttacks = []attack{
+var otherAttacks = []demoAttack{
 	{"argument injection into exec: an option", "argv of the pinned template: one argument fills one element, and none becomes an option", func(d *demo, ctx context.Context, r *attackRow) {
 		values := []string{"--output=/work/injected", "-o/work/injected", "-n", "/work/numbers.txt; touch /work/injected", "$(touch /work/injected)", "/work/numbers.txt\n-o/work/injected"}
 		r.Tried = fmt.Sprintf("sort with the file %q", values)

@@ -92,7 +92,7 @@ func (d *demo) guestOnly(ctx context.Context, r *attackRow, tries ...string) {
 	}
 }
 
-var reachAttacks = []attack{
+var reachAttacks = []demoAttack{
 	{"connect to a TCP listener on the host", "network namespace; Landlock", func(d *demo, ctx context.Context, r *attackRow) {
 		r.Tried = "connect to 127.0.0.1 and ::1"
 		var traps []*trap

@@ -97,7 +97,7 @@ func (a *app) commands() *cobra.Command {
 	root.AddCommand(
 		a.initCommand(), a.trustCommand(), a.serveCommand(), a.callCommand(), a.execCommand(), a.toolsCommand(), a.whyCommand(),
 		a.stopCommand(), a.poolCommand(), a.doctorCommand(), a.logCommand(), a.diffCommand(), a.undoCommand(), a.wrapCommand(),
-		a.schemaCommand(), a.versionCommand(), a.routerCommand(), a.runCommand(), a.sharedCommand(), a.demoCommand(), a.attackerCommand(),
+		a.schemaCommand(), a.versionCommand(), a.routerCommand(), a.runCommand(), a.sharedCommand(), a.demoCommand(), a.attackerCommand(), a.probeCommand(),
 		a.benchCommand(), a.benchServerCommand(), a.benchOnceCommand(), a.imageCommand(), a.unpackCommand(),
 	)
 	return root

@@ -33,6 +33,10 @@ type Outcome struct {
 	Got     string `json:"got"`
 }
 
+// NotMade begins what came of an attempt that came to nothing before it stood
+// at the wall, which proves nothing.
+const NotMade = "the attempt was not made"
+
 // A Batch is what Serve reads.
 type Batch struct {
 	Spaces []string   `json:"spaces"` // the caller's own namespaces, as Spaces has them
@@ -83,7 +87,7 @@ func Try(verb string, args ...string) Outcome {
 	o := Outcome{Tried: strings.Join(append([]string{verb}, args...), " ")}
 	v, ok := verbs()[verb]
 	if !ok || len(args) < v.args {
-		o.Got = fmt.Sprintf("there is no verb %q with %d arguments", verb, len(args))
+		o.Got = fmt.Sprintf(NotMade+": there is no verb %q with %d arguments", verb, len(args))
 		return o
 	}
 	got, err := v.do(args)
@@ -134,11 +138,11 @@ func verbs() map[string]verb {
 		// files
 		"read": {1, read}, "write": {2, write}, "list": {1, list}, "mkdir": {1, mkdir}, "rename": {2, rename}, "symlink": {2, symlink},
 		"link": {2, link}, "chmod": {2, chmod}, "creat": {3, creat}, "mknod": {1, mknod}, "fifo": {1, fifo}, "exists": {1, exists}, "plant": {2, plant},
-		"run": {1, run}, "writable": {0, writable}, "magic": {2, magic}, "race": {2, race},
+		"run": {1, run}, "writable": {0, writable}, "magic": {2, magic}, "fixed": {1, fixed}, "race": {2, race},
 		// network
 		"connect": {2, connect}, "listen": {1, listen}, "abstract": {1, abstract}, "udp": {1, udp}, "socket": {3, socket}, "linkadd": {0, linkAdd}, "routes": {0, routes}, "interfaces": {0, interfaces},
 		// the kernel
-		"syscall": {1, syscallNumber}, "calls": {1, calls}, "foreign": {0, foreign}, "foreigncall": {1, foreignCall}, "userns": {0, userns}, "ioctl": {0, ioctl}, "push": {0, push}, "shm": {1, shm}, "keyring": {0, keyring},
+		"syscall": {1, syscallNumber}, "calls": {1, calls}, "foreign": {0, foreign}, "foreigncall": {1, foreignCall}, "userns": {0, userns}, "nested": {0, nested}, "ioctl": {0, ioctl}, "push": {0, push}, "shm": {1, shm}, "keyring": {0, keyring},
 		// what it is and sees
 		"status": {0, status}, "privilege": {0, privilege}, "spaces": {0, spaces}, "pids": {0, pids}, "kill": {1, kill}, "first": {0, first}, "fds": {0, fds}, "environ": {0, environ},
 		"doors": {1, doors}, "masks": {1, masks}, "devices": {0, devices}, "random": {0, random}, "uids": {0, uids}, "hostname": {0, hostname},

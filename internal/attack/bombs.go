@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,16 +23,19 @@ func number(text string, most int) (int, error) {
 	return n, nil
 }
 
-// fork makes up to a[0] children that sleep, and says how many it got. They end
-// after 20 s, or with the sandbox.
+// fork makes up to a[0] children that sleep in sessions of their own, and says
+// how many it got. They end after 20 s, or a[1], or with the sandbox.
 func fork(a []string) (string, error) {
 	most, err := number(a[0], 4096)
 	if err != nil {
 		return "", err
 	}
-	n := 0
+	n, time := 0, "20"
+	if len(a) > 1 {
+		time = a[1]
+	}
 	for ; n < most; n++ {
-		p, err := os.StartProcess("/bin/sleep", []string{"sleep", "20"}, &os.ProcAttr{})
+		p, err := os.StartProcess("/bin/sleep", []string{"sleep", time}, &os.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
 		if errors.Is(err, os.ErrNotExist) {
 			return "", err
 		}
@@ -119,14 +123,19 @@ func descriptors([]string) (string, error) {
 	return strconv.Itoa(len(all)), nil
 }
 
+// output prints a[0] bytes, to standard error where a[1] says "2".
 func output(a []string) (string, error) {
+	to := os.Stdout
+	if len(a) > 1 && a[1] == "2" {
+		to = os.Stderr
+	}
 	most, err := number(a[0], 1<<30)
 	if err != nil {
 		return "", err
 	}
 	b := []byte(strings.Repeat("y", 1<<16))
 	for n := 0; n < most; n += len(b) {
-		if _, err := os.Stdout.Write(b); err != nil {
+		if _, err := to.Write(b); err != nil {
 			return "", err
 		}
 	}

@@ -1,6 +1,8 @@
 package attack
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -98,18 +100,55 @@ func mknod(a []string) (string, error) {
 
 func fifo(a []string) (string, error) { return "", unix.Mkfifo(a[0], 0o666) }
 
-// run copies this program to a[0] and runs it there.
+// run makes a program of a few bytes at a[0] and runs it there.
 func run(a []string) (string, error) {
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		return "", err
-	}
 	defer os.Remove(a[0])
-	if err := os.WriteFile(a[0], self, 0o755); err != nil {
-		return "", fmt.Errorf("not even a copy could be made: %w", err)
+	if err := os.WriteFile(a[0], tiny(), 0o755); err != nil {
+		return "", fmt.Errorf(NotMade+": %w", err)
 	}
-	out, err := exec.Command(a[0], "version").CombinedOutput()
-	return strings.TrimSpace(string(out[:min(len(out), 200)])), err
+	err := exec.Command(a[0]).Run()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() == tinyStatus {
+		return "it ran", nil
+	}
+	if err == nil {
+		err = errors.New("something else ran")
+	}
+	return "", err
+}
+
+
+// tinyStatus is how the program of tiny ends, which does nothing else.
+const tinyStatus = 42
+
+// tiny is an ELF file with one segment: a header, and code for exit. elf(5)
+func tiny() []byte {
+	const base, start = 0x400000, 64 + 56
+	b := append([]byte("\x7fELF\x02\x01\x01"), make([]byte, 9)...)
+	put16 := func(v ...uint16) {
+		for _, x := range v {
+			b = binary.LittleEndian.AppendUint16(b, x)
+		}
+	}
+	put32 := func(v ...uint32) {
+		for _, x := range v {
+			b = binary.LittleEndian.AppendUint32(b, x)
+		}
+	}
+	put64 := func(v ...uint64) {
+		for _, x := range v {
+			b = binary.LittleEndian.AppendUint64(b, x)
+		}
+	}
+	machine, code := exitCode()
+	size := uint64(start + len(code))
+	put16(2, machine)
+	put32(1)
+	put64(base+start, 64, 0)
+	put32(0)
+	put16(64, 56, 1, 0, 0, 0)
+	put32(1, 5) // to load; to be read and run
+	put64(0, base, base, size, size, 4096)
+	return append(b, code...)
 }
 
 // The bounds of a walk through everything that the sandbox sees.
@@ -120,12 +159,15 @@ const (
 
 // writable walks the tree and returns every folder in which it made a file,
 // and every file that it could open to write; of /proc and /sys too, but for
-// what belongs to processes of its own. Nothing is changed.
+// what belongs to processes of its own. Device nodes come with their numbers and
+// are not opened. Before the list are how many entries it saw, and whether that
+// was all or, when its time was over, a part. Nothing is changed.
 func writable([]string) (string, error) {
 	var out []string
-	n, end := 0, time.Now().Add(walkTime)
+	n, whole, end := 0, "all", time.Now().Add(walkTime)
 	filepath.WalkDir("/", func(path string, d fs.DirEntry, err error) error {
 		if n++; n > walkEntries || len(out) > 200 || time.Now().After(end) {
+			whole = "part"
 			return filepath.SkipAll
 		}
 		if err != nil {
@@ -148,6 +190,14 @@ func writable([]string) (string, error) {
 			}
 			return nil
 		}
+		var st unix.Stat_t // of what is mounted there, and not of the entry
+		if unix.Lstat(path, &st) != nil {
+			return nil
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFREG { // to open some devices is to use them
+			out = append(out, fmt.Sprintf("%s=%d:%d", path, unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+			return nil
+		}
 		if fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err == nil {
 			unix.Close(fd)
 			out = append(out, path)
@@ -155,7 +205,20 @@ func writable([]string) (string, error) {
 		return nil
 	})
 	slices.Sort(out)
-	return fmt.Sprintf("%d %s", n, strings.Join(out, " ")), nil
+	return fmt.Sprintf("%d %s %s", n, whole, strings.Join(out, " ")), nil
+}
+
+// fixed fails where the mount of a[0] is read-only, and says the name of what
+// is not.
+func fixed(a []string) (string, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(a[0], &st); err != nil {
+		return "", err
+	}
+	if st.Flags&unix.ST_RDONLY == 0 {
+		return a[0] + " is mounted to be written", nil
+	}
+	return "", unix.EROFS
 }
 
 // magic returns the type of the filesystem of each path, which must be a[0]:

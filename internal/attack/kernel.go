@@ -3,7 +3,6 @@ package attack
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -86,7 +85,7 @@ func child(flags uintptr, do ...[]string) (Outcome, error) {
 		return o, err
 	}
 	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
-	return o, errors.Join(json.Unmarshal(lines[len(lines)-1], &o))
+	return o, json.Unmarshal(lines[len(lines)-1], &o)
 }
 
 // userns starts a process in a user namespace of its own, where it would have
@@ -94,6 +93,28 @@ func child(flags uintptr, do ...[]string) (Outcome, error) {
 func userns([]string) (string, error) {
 	_, err := child(unix.CLONE_NEWUSER, []string{"sleep", "0"})
 	return "a process runs in a user namespace of its own", err
+}
+
+// nested returns the powers of a child.
+func nested([]string) (string, error) {
+	o, err := child(0, []string{"privilege"})
+	return o.Got, err
+}
+
+// Surface are parts of the kernel that no tool needs, as attempts: namespaces
+// and mounts, other processes, io_uring, bpf, keys, modules, clocks.
+func Surface() (out [][]string) {
+	for _, nr := range [...]int{unix.SYS_IO_URING_SETUP, unix.SYS_BPF, unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
+		unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_KCMP, unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT,
+		unix.SYS_FSOPEN, unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_MOUNT_SETATTR, unix.SYS_SETNS, unix.SYS_CLONE3, unix.SYS_OPENAT2, unix.SYS_OPEN_BY_HANDLE_AT,
+		unix.SYS_FANOTIFY_INIT, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_KEXEC_LOAD, unix.SYS_REBOOT, unix.SYS_SWAPON, unix.SYS_QUOTACTL, unix.SYS_ACCT,
+		unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_SETHOSTNAME, unix.SYS_PIDFD_GETFD, unix.SYS_SYSLOG} {
+		out = append(out, []string{"syscall", strconv.Itoa(nr)})
+	}
+	for _, flag := range [...]int{unix.CLONE_NEWUSER, unix.CLONE_NEWNS, unix.CLONE_NEWNET, unix.CLONE_NEWPID} {
+		out = append(out, []string{"syscall", strconv.Itoa(unix.SYS_UNSHARE), strconv.Itoa(flag)})
+	}
+	return out
 }
 
 // ioctl asks for a terminal's TIOCSTI with high bits set, on a terminal of

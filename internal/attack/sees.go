@@ -188,11 +188,14 @@ func masks(a []string) (string, error) {
 func devices([]string) (string, error) {
 	var out []string
 	err := filepath.WalkDir("/dev", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Type()&fs.ModeDevice == 0 {
+		if err != nil {
 			return nil
 		}
-		var st unix.Stat_t
+		var st unix.Stat_t // of what is mounted there, and not of the entry
 		if unix.Lstat(path, &st) == nil {
+			if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
+				return nil
+			}
 			out = append(out, fmt.Sprintf("%s=%d:%d", path, unix.Major(st.Rdev), unix.Minor(st.Rdev)))
 		}
 		return nil
@@ -220,13 +223,6 @@ func random([]string) (string, error) {
 	}
 	if s, err := read([]string{"/proc/sys/kernel/random/uuid"}); err == nil {
 		got["uuid"] = strings.TrimSpace(s)
-	}
-	if s, err := os.ReadFile("/proc/self/maps"); err == nil {
-		for line := range strings.Lines(string(s)) {
-			if strings.Contains(line, "[stack]") {
-				got["stack"], _, _ = strings.Cut(line, " ")
-			}
-		}
 	}
 	if len(got) < 2 {
 		return "", errors.New("there is no source of random bytes")
