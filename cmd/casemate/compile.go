@@ -9,6 +9,7 @@ import (
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/router"
 	"github.com/casemate/casemate/sandbox/process"
 )
 
@@ -72,7 +73,7 @@ func (a *app) compile(ctx context.Context, l *loaded, init string, only casemate
 }
 
 func (a *app) compiled(ctx context.Context, l *loaded, init string, tools []*casemate.Tool) (*compiled, error) {
-	out := &compiled{serves: reloadBody{Tools: tools, Refused: map[casemate.ToolName]*casemate.ErrorJSON{}}}
+	out := &compiled{serves: reloadBody{Tools: tools, Refused: map[casemate.ToolName]*casemate.ErrorJSON{}, Chosen: map[casemate.Digest]router.Choice{}}}
 	out.plan.Host = plan.Host{Records: recordFile(l.state), Store: filepath.Join(l.state, "store"), AllowDegraded: l.Host.AllowDegraded, Without: a.without}
 	if err := os.MkdirAll(out.plan.Host.Store, 0o700); err != nil {
 		return nil, &casemate.Error{Op: "state", Kind: casemate.Internal, Err: err}
@@ -99,12 +100,23 @@ func (a *app) compiled(ctx context.Context, l *loaded, init string, tools []*cas
 		err error
 	}
 	known := map[casemate.Digest]*made{} // the tools of one server may share a guest
-	for _, t := range tools {
+	places := a.backends(init, l)
+	out.serves.Tools = slices.Clone(tools)
+	for i, t := range tools {
 		out.output = max(out.output, t.Security.Output)
+		choice := places.choose(ctx, t)
+		t, layers, err := a.rooted(ctx, l, t, choice)
+		out.serves.Tools[i], out.serves.Chosen[t.Guest()] = t, choice
+		if err != nil {
+			out.serves.Refused[t.Name] = casemate.JSON(err)
+			continue
+		}
 		m := known[t.Guest()]
 		if m == nil {
 			m = &made{}
-			m.Guest, m.err = in.guest(ctx, t, pinned)
+			if m.Guest, m.err = in.guest(ctx, t, pinned, layers); m.err == nil {
+				m.Guest, m.err = places.contain(m.Guest, choice.Backend, layers)
+			}
 			known[t.Guest()] = m
 			if m.err == nil {
 				out.plan.Guests = append(out.plan.Guests, m.Guest)
@@ -117,14 +129,40 @@ func (a *app) compiled(ctx context.Context, l *loaded, init string, tools []*cas
 	return out, nil
 }
 
-// guest compiles one tool, with the program that it gets on this host.
-func (r *interpreters) guest(ctx context.Context, t *casemate.Tool, pinned []string) (plan.Guest, error) {
+// rooted returns t as it is pinned, with the folders of its image, which is
+// fetched where it is not there; nothing of a tool that is refused is.
+func (a *app) rooted(ctx context.Context, l *loaded, t *casemate.Tool, c router.Choice) (*casemate.Tool, []string, error) {
+	if c.Refused != nil {
+		return t, nil, c.Refused
+	}
+	if t.Image == nil {
+		return t, nil, nil
+	}
+	i, err := a.imageFor(ctx, l, t.Image.Reference)
+	if err != nil {
+		if e, ok := errors.AsType[*casemate.Error](err); ok {
+			named := *e
+			named.Tool = t.Name
+			err = &named
+		}
+		return t, nil, err
+	}
+	with := *t
+	with.Image = &casemate.Image{Reference: t.Image.Reference, Digest: i.Digest}
+	return &with, i.Layers, nil
+}
+
+// guest compiles one tool, with the program that it gets on this host, or in the
+// image of these layers.
+func (r *interpreters) guest(ctx context.Context, t *casemate.Tool, pinned, layers []string) (plan.Guest, error) {
 	with := *t
 	var folders []string
 	var ran resolved
 	var module prepared
 	var err error
 	switch {
+	case t.Image != nil:
+		err = imaged(&with, layers)
 	case t.Run.Python != nil:
 		s := *t.Run.Python
 		s.Interpreter, folders, err = r.script(ctx, "python", s.Interpreter)

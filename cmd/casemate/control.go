@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/router"
 )
 
 // The control protocol joins an operator's process to a router: the one that
@@ -101,11 +102,12 @@ type stoppedBody struct {
 	Stopped int `json:"stopped"`
 }
 
-// reloadBody is what a router serves: the tools, and for those that cannot
-// be enforced here why not.
+// reloadBody is what a router serves: the tools, the backend that each was
+// compiled for, and for those that cannot be enforced here why not.
 type reloadBody struct {
 	Tools   []*casemate.Tool                          `json:"tools"`
 	Refused map[casemate.ToolName]*casemate.ErrorJSON `json:"refused,omitempty"`
+	Chosen  map[casemate.Digest]router.Choice         `json:"chosen,omitempty"` // of a tool's guest: its backend
 }
 
 // maxMessage bounds a message to a router, in bytes: what a call may pass,

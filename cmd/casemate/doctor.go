@@ -6,30 +6,43 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/casemate/casemate"
-	"github.com/casemate/casemate/sandbox/process"
+	"github.com/casemate/casemate/catalog"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this host can enforce, what it cannot, and how to fix that",
-		Args:  noArgs,
+		Long: `Say what this host can enforce, what it cannot, and how to fix that.
+
+A sandbox of each backend is made, looked at from inside, and thrown away: every
+line is what was found there. ✓ is on, ~ is less than it could be, ✗ is missing,
+and a backend that misses something is not available.`,
+		Args: noArgs,
 		RunE: runs(func(c *cobra.Command, _ []string) error {
 			defer a.progress("the host is probed")()
 			init, err := initPath()
 			if err != nil {
 				return err
 			}
-			b, err := process.Probe(c.Context(), init)
+			state, err := stateFolder("")
 			if err != nil {
 				return err
 			}
+			b := a.backends(init, &loaded{Config: &catalog.Config{}, state: state})
+			b.afresh = true
+			all := b.all(c.Context())
 			if a.console.json {
 				return a.object(struct {
 					Backends []casemate.Capabilities `json:"backends"`
-				}{[]casemate.Capabilities{b}})
+				}{all})
 			}
-			return a.capabilities(b)
+			for _, b := range all {
+				if err := a.capabilities(b); err != nil {
+					return err
+				}
+			}
+			return nil
 		}),
 	}
 }

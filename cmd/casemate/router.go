@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -97,6 +98,7 @@ type server struct {
 	stderr *os.File            // of a command; see streamed
 	events chan casemate.Event // of the caller of a command
 	joined joined              // the shims
+	chosen atomic.Pointer[map[casemate.Digest]router.Choice]
 
 	ctx    context.Context // of everything that serves
 	cancel context.CancelCauseFunc
@@ -110,17 +112,23 @@ var errDone = errors.New("done")
 
 func newServer(s settings, ctl net.Conn, c *console) (*server, error) {
 	b := process.New(os.NewFile(fdSpawner, "spawner"))
+	srv := &server{settings: s, backend: b, ctl: ctl, console: c, events: make(chan casemate.Event, 64)}
+	srv.chosen.Store(&s.Chosen)
 	r, err := router.New(router.Config{
-		Tools: s.Tools, Refused: refused(s.Refused), Backends: []casemate.Backend{b, b.As("wasm")}, Recorder: b, Pool: s.Pool,
+		Tools: s.Tools, Refused: refused(s.Refused), Choose: srv.choice,
+		Backends: []casemate.Backend{b, b.As("wasm"), b.As("oci"), b.As("gvisor")}, Recorder: b, Pool: s.Pool,
 		Concurrency: s.Concurrency, PerTool: s.PerTool, Recent: s.Recent, ServerLog: serverLog(os.Stderr), Version: version(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	srv := &server{settings: s, router: r, backend: b, ctl: ctl, console: c, events: make(chan casemate.Event, 64)}
+	srv.router = r
 	srv.ctx, srv.cancel = context.WithCancelCause(context.Background())
 	return srv, nil
 }
+
+// choice is the backend that a tool was compiled for.
+func (s *server) choice(t *casemate.Tool) router.Choice { return (*s.chosen.Load())[t.Guest()] }
 
 // refused gives errors that came over the wire their type again.
 func refused(in map[casemate.ToolName]*casemate.ErrorJSON) map[casemate.ToolName]*casemate.Error {
@@ -404,7 +412,12 @@ func (p *peer) do(ctx context.Context, m message) (any, error) {
 		if err := json.Unmarshal(m.Body, &in); err != nil {
 			return nil, err
 		}
-		return struct{}{}, s.router.Reload(in.Tools, refused(in.Refused))
+		before := s.chosen.Swap(&in.Chosen)
+		err := s.router.Reload(in.Tools, refused(in.Refused))
+		if err != nil {
+			s.chosen.Store(before)
+		}
+		return struct{}{}, err
 	case opStale:
 		var in staleBody
 		if err := json.Unmarshal(m.Body, &in); err != nil {

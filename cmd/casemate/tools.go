@@ -106,10 +106,15 @@ func (a *app) tools(ctx context.Context) ([]toolRow, error) {
 		if err := h.ctl.do(ctx, opTools, struct{}{}, &ws); err != nil {
 			return nil, err
 		}
+		see, err := a.seer(ctx, l)
+		if err != nil {
+			return nil, err
+		}
 		running, _ := lookAtPools(ctx) // an error means that no server can be asked: then none is shown
 		for _, w := range ws {
 			r := toolRow{Why: w, Name: w.Tool, Pools: running.of(w.Guest, 0)}
 			if t, err := l.tool(string(w.Tool)); err == nil {
+				see.show(w, t)
 				r.Description, r.Parameters = t.Description, t.Parameters
 				if t.Run.MCP != nil {
 					r.Server = t.Run.MCP.Server
@@ -135,6 +140,9 @@ func (a *app) row(r toolRow) error {
 	lines := []string{head}
 	if r.Description != "" {
 		lines = append(lines, "  "+escapeLine(r.Description))
+	}
+	if c := r.Choice; c != nil {
+		lines = append(lines, "  "+escapeLine(strings.Join(append([]string{c.Reason}, alternatives(c)...), "; ")))
 	}
 	for _, s := range describe(r.Security) {
 		lines = append(lines, "  "+escapeLine(s))

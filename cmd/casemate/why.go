@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,20 +33,76 @@ func (a *app) whyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			h, err := a.start(c.Context(), l, startOptions{only: t.Name, pool: pool.Limits{Max: -1}})
+			s, err := a.seer(c.Context(), l)
 			if err != nil {
 				return err
 			}
-			defer h.kill()
-			var w router.Why
-			if err := h.ctl.do(c.Context(), opWhy, callBody{Tool: t.Name, Arguments: in}, &w); err != nil {
+			w, err := a.ponder(c.Context(), l, t, in)
+			if err != nil {
 				return err
 			}
-			return a.why(&w)
+			s.show(w, t)
+			return a.why(w)
 		}),
 	}
 	c.Flags().StringVar(&file, "args", "", "take the arguments, a JSON object, from `FILE` (- is standard input)")
 	return c
+}
+
+// ponder asks a router of that tool alone; what cannot be had here is an answer,
+// too.
+func (a *app) ponder(ctx context.Context, l *loaded, t *casemate.Tool, in []byte) (*router.Why, error) {
+	h, err := a.start(ctx, l, startOptions{only: t.Name, pool: pool.Limits{Max: -1}})
+	if casemate.KindOf(err) == casemate.Unsupported {
+		return &router.Why{Tool: t.Name, Decision: &casemate.Decision{Effect: "deny", Reasons: []string{err.Error()}}, Error: casemate.JSON(err)}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer h.kill()
+	w := &router.Why{}
+	return w, h.ctl.do(ctx, opWhy, callBody{Tool: t.Name, Arguments: in}, w)
+}
+
+// A seer knows what every backend can do on this host.
+type seer map[string]casemate.Capabilities
+
+func (a *app) seer(ctx context.Context, l *loaded) (seer, error) {
+	init, err := initPath()
+	if err != nil {
+		return nil, err
+	}
+	defer a.progress("the host is probed")()
+	b := a.backends(init, l)
+	b.all(ctx)
+	return b.caps, nil
+}
+
+// show adds to w why t has its backend, and what the others lack.
+func (s seer) show(w *router.Why, t *casemate.Tool) {
+	c := router.Choose(t, s)
+	w.Choice = &c
+	if got, ok := s[w.Backend]; ok {
+		w.Controls = got.Controls
+	}
+}
+
+// alternatives are what a choice was made among, one line each.
+func alternatives(c *router.Choice) (out []string) {
+	if c == nil {
+		return nil
+	}
+	for _, o := range c.Others {
+		switch {
+		case len(o.Lacks) > 0:
+			out = append(out, o.Backend+" lacks "+strings.Join(o.Lacks, "; "))
+		case o.Untried:
+			out = append(out, o.Backend+" was not tried")
+		default:
+			out = append(out, o.Backend+" would do as well")
+		}
+	}
+	return out
 }
 
 // why prints a decision; its exit status is that of the call.
@@ -63,7 +120,14 @@ func (a *app) why(w *router.Why) error {
 			}
 		}
 		if w.Backend != "" {
-			lines = append(lines, "  backend "+w.Backend)
+			line := "  backend " + w.Backend
+			if w.Choice != nil && w.Choice.Reason != "" {
+				line += ": " + w.Choice.Reason
+			}
+			lines = append(lines, line)
+		}
+		for _, s := range alternatives(w.Choice) {
+			lines = append(lines, "    "+escapeLine(s))
 		}
 		for _, s := range describe(w.Security) {
 			lines = append(lines, "  "+escapeLine(s))

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/plan"
+	"github.com/casemate/casemate/router"
+	"github.com/casemate/casemate/sandbox/gvisor"
+	"github.com/casemate/casemate/sandbox/oci"
+	"github.com/casemate/casemate/sandbox/process"
+)
+
+// backends are what this host has for the tools of one configuration. A backend
+// that no tool hangs on is neither looked for nor tried.
+type backends struct {
+	*app
+	init   string
+	loaded *loaded
+	afresh bool // what was tried before says nothing
+
+	caps map[string]casemate.Capabilities // of those that were asked about
+	runs map[string]contain               // of oci and gvisor, those that work
+}
+
+// contain turns a guest of the backend process into one of another.
+type contain func(g plan.Guest, layers []string) (plan.Guest, error)
+
+func (a *app) backends(init string, l *loaded) *backends {
+	return &backends{app: a, init: init, loaded: l, caps: map[string]casemate.Capabilities{}, runs: map[string]contain{}}
+}
+
+// choose chooses the backend of a tool. It blocks while a backend is tried of
+// which nothing is known: some tens of milliseconds, of gVisor a second.
+func (b *backends) choose(ctx context.Context, t *casemate.Tool) router.Choice {
+	for {
+		c := router.Choose(t, b.caps)
+		if c.Ask == "" {
+			return c
+		}
+		b.ask(ctx, c.Ask)
+	}
+}
+
+// all asks about every backend that this version has.
+func (b *backends) all(ctx context.Context) (out []casemate.Capabilities) {
+	for _, name := range []string{"process", "wasm", "oci", "gvisor"} {
+		b.ask(ctx, name)
+		out = append(out, b.caps[name])
+	}
+	return out
+}
+
+// ask finds out what a backend can do on this host.
+func (b *backends) ask(ctx context.Context, name string) {
+	var c casemate.Capabilities
+	switch name {
+	case "process":
+		c = b.process(ctx)
+	case "wasm":
+		c = b.wasm(ctx)
+	case "oci":
+		c = b.oci(ctx)
+	case "gvisor":
+		c = b.gvisor(ctx)
+	}
+	c.Name = name
+	if c.Controls == nil {
+		c.Controls = []casemate.Control{}
+	}
+	for _, x := range c.Controls {
+		if x.State == "missing" {
+			c.Available, c.Assurance = false, ""
+			if c.Fix == "" {
+				c.Fix = x.Fix
+			}
+		}
+	}
+	b.caps[name] = c
+}
+
+// process has the spawner make a sandbox, and say what was on.
+func (b *backends) process(context.Context) casemate.Capabilities {
+	s, err := process.StartSpawner(b.init, &plan.Plan{Host: plan.Host{AllowDegraded: b.degraded()}})
+	if err != nil {
+		return unavailable("spawner", err)
+	}
+	defer s.Close()
+	defer s.Router.Close()
+	c, err := s.Probe()
+	if err != nil {
+		return unavailable("spawner", err)
+	}
+	return c
+}
+
+func (b *backends) degraded() []string {
+	if b.loaded == nil || b.loaded.Config == nil {
+		return nil
+	}
+	return b.loaded.Host.AllowDegraded
+}
+
+// oci tries each runtime of containers until one works.
+func (b *backends) oci(ctx context.Context) casemate.Capabilities {
+	found, err := oci.Find(ctx, os.Getenv)
+	if err != nil {
+		return unavailable("runtime", err)
+	}
+	var first casemate.Capabilities
+	said := "" // by those that do not work
+	for i, rt := range found {
+		run := func(g plan.Guest, layers []string) (plan.Guest, error) { return oci.Contain(g, rt, layers) }
+		c := b.contained(ctx, "oci", rt.Path, rt.Version, run)
+		if c.Available {
+			b.runs["oci"] = run
+			c.Controls[0].Why += said
+			return c
+		}
+		said += "; " + c.Controls[0].Why
+		if i == 0 {
+			first = c
+		}
+	}
+	first.Controls[0].Why = strings.TrimPrefix(said, "; ")
+	return first
+}
+
+// gvisor tries runsc.
+func (b *backends) gvisor(ctx context.Context) casemate.Capabilities {
+	rt, err := gvisor.Find(ctx, os.Getenv)
+	if err != nil {
+		return unavailable("runtime", err)
+	}
+	run := func(g plan.Guest, layers []string) (plan.Guest, error) { return gvisor_(g, rt, layers) }
+	c := b.contained(ctx, "gvisor", rt.Path, "runsc "+rt.Version, run)
+	if c.Available {
+		b.runs["gvisor"] = run
+	}
+	return c
+}
+
+// contained is what a runtime was found to enforce: when it was last tried, as
+// the same program on the same start of this host, or now.
+func (b *backends) contained(ctx context.Context, name, path, version string, run contain) casemate.Capabilities {
+	key, err := trialKey(name, path, version, b.degraded())
+	if err != nil {
+		return unavailable("runtime", err)
+	}
+	if c, ok := b.remembered(key); ok && !b.afresh {
+		return c
+	}
+	c := b.try(ctx, name, version, run)
+	if c.Available {
+		b.remember(key, c)
+	}
+	return c
+}
+
+// unavailable are the capabilities of a backend that lacks one thing.
+func unavailable(control string, err error) casemate.Capabilities {
+	x := casemate.Control{Name: control, State: "missing", Why: err.Error(), Fix: "run casemate doctor"}
+	if e, ok := errors.AsType[*casemate.Error](err); ok {
+		if e.Err != nil {
+			x.Why = e.Err.Error()
+		}
+		if e.Fix != "" {
+			x.Fix = e.Fix
+		}
+	}
+	return casemate.Capabilities{Fix: x.Fix, Controls: []casemate.Control{x}}
+}
+
+// contain makes g a guest of the backend that was chosen.
+func (b *backends) contain(g plan.Guest, backend string, layers []string) (plan.Guest, error) {
+	switch run := b.runs[backend]; {
+	case run != nil:
+		return run(g, layers)
+	case len(layers) > 0:
+		bug("an image on the backend " + backend)
+	case backend == "oci" || backend == "gvisor":
+		bug("the backend " + backend + " was chosen and not tried")
+	}
+	if g.Backend == "" {
+		g.Backend = backend
+	}
+	return g, nil
+}
+
+func gvisor_(g plan.Guest, rt gvisor.Runsc, layers []string) (plan.Guest, error) {
+	return g, &casemate.Error{Op: "gvisor", Kind: casemate.Unsupported, Err: errors.New("this build starts no guest by it"), Fix: "take another backend"}
+}
