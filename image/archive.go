@@ -133,6 +133,11 @@ func (a *archive) root(_ context.Context, d casemate.Digest) ([]byte, string, er
 		if !ok {
 			return nil, "", lies("its archive holds no layer %.100q", name)
 		}
+		head := make([]byte, 2)
+		if a.file.ReadAt(head, s.at); s.size > 2 && string(head) == "\x1f\x8b" {
+			return nil, "", &casemate.Error{Op: "image", Kind: casemate.Unsupported, Err: errors.New("its archive holds compressed layers"),
+				Fix: "unpack it into a folder, and name that as oci:FOLDER: it is an OCI layout too"}
+		}
 		m.Layers = append(m.Layers, descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar", Digest: c.RootFS.DiffIDs[i], Size: s.size})
 	}
 	b, err := json.Marshal(m)

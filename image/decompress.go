@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 
@@ -16,7 +17,7 @@ import (
 // A counter is what may still be unpacked, of all layers.
 type counter struct{ left int64 }
 
-// A plain reads a layer as it is unpacked, hashes it, and ends with an error
+// A plain reads a layer as it is unpacked, hashes it if that is asked, and ends with an error
 // where it is more than may be. Decompression goes on in a goroutine of its
 // own, a few blocks ahead; Close waits for it.
 type plain struct {
@@ -38,7 +39,7 @@ const (
 	maxWindow = 128 << 20 // of zstd; what its format recommends is 8 MiB
 )
 
-func decompress(blob io.Reader, compression string, room *counter) (*plain, error) {
+func decompress(blob io.Reader, compression string, room *counter, hashed bool) (*plain, error) {
 	r, stop := blob, func() {}
 	switch compression {
 	case "":
@@ -57,21 +58,24 @@ func decompress(blob io.Reader, compression string, room *counter) (*plain, erro
 	default:
 		return nil, unsupported("one of its layers is compressed by %.20q", compression)
 	}
-	p := &plain{hash: sha256.New(), room: room, blocks: make(chan []byte, blockCount), free: make(chan []byte, blockCount),
+	p := &plain{room: room, blocks: make(chan []byte, blockCount), free: make(chan []byte, blockCount),
 		done: make(chan struct{}), ended: make(chan struct{})}
+	if hashed {
+		p.hash = sha256.New()
+	}
 	for range blockCount {
 		p.free <- make([]byte, blockSize)
 	}
 	go func() {
 		defer close(p.ended)
 		defer stop()
-		p.ahead(r)
+		p.ahead(r, compression)
 	}()
 	return p, nil
 }
 
 // ahead fills blocks.
-func (p *plain) ahead(r io.Reader) {
+func (p *plain) ahead(r io.Reader, compression string) {
 	defer close(p.blocks)
 	for {
 		var b []byte
@@ -90,7 +94,9 @@ func (p *plain) ahead(r io.Reader) {
 			continue
 		}
 		if err != nil {
-			p.err = err
+			if p.err = err; !errors.Is(err, io.EOF) && compression != "" {
+				p.err = fmt.Errorf("%s: %w", compression, err)
+			}
 			return
 		}
 	}
@@ -109,7 +115,9 @@ func (p *plain) Read(b []byte) (int, error) {
 		if p.room.left -= int64(len(block)); p.room.left < 0 {
 			return 0, &casemate.Error{Op: "image", Kind: casemate.Invalid, Err: errors.New("it unpacks to more than its limit of bytes"), Fix: "take a smaller image"}
 		}
-		p.hash.Write(block)
+		if p.hash != nil {
+			p.hash.Write(block)
+		}
 		p.block, p.rest = block, block
 	}
 	n := copy(b, p.rest)
@@ -117,8 +125,12 @@ func (p *plain) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// sum is the digest of what was read: of all, once Read has ended.
+// sum is the digest of what was read: of all, once Read has ended. It is ""
+// where nothing was hashed.
 func (p *plain) sum() casemate.Digest {
+	if p.hash == nil {
+		return ""
+	}
 	return casemate.Digest("sha256:" + hex.EncodeToString(p.hash.Sum(nil)))
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -217,7 +218,7 @@ func unpackBy(ctx context.Context, o Options, tree string, feeds func(io.Writer)
 	case ferr != nil && !isPipe(ferr):
 		return res, ferr
 	case res.Error != nil:
-		return res, &casemate.Error{Op: "image", Kind: res.Error.Kind, Err: errors.New(res.Error.Message), Fix: res.Error.Fix}
+		return res, &casemate.Error{Op: "image", Kind: res.Error.Kind, Err: errors.New(strings.TrimPrefix(res.Error.Message, "image: ")), Fix: res.Error.Fix}
 	case err == nil && ferr != nil:
 		return res, lies("its layers were not read to their end")
 	}
@@ -236,6 +237,11 @@ func feed(ctx context.Context, w io.Writer, src source, m manifest, c config, o 
 		s := step{Compression: how, Diff: c.RootFS.DiffIDs[n], Size: l.Size}
 		if n == 0 {
 			s.Limits = o.Limits
+		}
+		if how == "" { // what it unpacks to is what layer compares
+			if s.Diff = ""; l.Digest != c.RootFS.DiffIDs[n] {
+				return lies("the digest of a layer is %s, and its configuration says %s", l.Digest, c.RootFS.DiffIDs[n])
+			}
 		}
 		if err := writeStep(w, s); err != nil {
 			return err

@@ -30,7 +30,13 @@ type Reference struct {
 	Digest casemate.Digest // "" where the reference does not pin it
 }
 
-var digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var (
+	digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+	// repository is a registry with an optional port, and path elements of the
+	// distribution specification.
+	repository = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+$`)
+)
 
 // Parse reads `registry/name@sha256:…`, `registry/name:tag`,
 // `oci:FOLDER[@sha256:…]` or `docker-archive:FILE[@sha256:…]`. It touches
@@ -69,6 +75,8 @@ func Parse(s string) (Reference, error) {
 	switch {
 	case !ok || !strings.ContainsAny(host, ".:") && host != "localhost":
 		return bad(fmt.Errorf("%q names no registry", s))
+	case !repository.MatchString(r.Name):
+		return bad(fmt.Errorf("%q is no name of a registry and a repository", r.Name))
 	case r.Digest == "" && r.Tag == "":
 		return bad(fmt.Errorf("%q has neither a tag nor a digest", s))
 	case r.Digest != "" && r.Tag != "":
