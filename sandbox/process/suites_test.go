@@ -78,6 +78,7 @@ func compiled(t testing.TB, worker, module string) string {
 	must(t, err)
 	must(t, os.Rename(filepath.Join(stage, wasm.CacheFolder), filepath.Join(folder, wasm.CacheFolder)))
 	must(t, store.Settle(folder))
+	t.Cleanup(func() { store.Remove(folder) }) // which is read-only
 	return folder
 }
 
