@@ -326,7 +326,7 @@ func (t *tool) prepare(c casemate.Call) ([]guest.Pair, error) {
 		if err != nil || len(b) > guest.MaxCall-64 {
 			return nil, invalid(errors.New("the arguments are longer than a guest is sent"), "pass less")
 		}
-		return []guest.Pair{{Key: "arguments", Value: string(b)}}, nil
+		return []guest.Pair{{Key: guest.Arguments, Value: string(b)}}, nil
 	}
 	ps, err := pairsOf(args)
 	if err != nil {

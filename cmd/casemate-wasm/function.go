@@ -57,7 +57,7 @@ func checkFunction(m wazero.CompiledModule, name string) error {
 
 // function calls the guest's function in an instance of its own.
 func (w *worker) function(ctx context.Context, args []guest.Pair) outcome {
-	in, ok := guest.Get(args, wasm.Arguments)
+	in, ok := guest.Get(args, guest.Arguments)
 	if !ok {
 		return outcome{why: "the arguments are missing", status: 2}
 	}

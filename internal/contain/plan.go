@@ -49,6 +49,8 @@ const (
 	Seal     Kind = "seal"     // put the staging folders away and make the root read-only
 	Pivot    Kind = "pivot"    // and let the host's tree go
 	Groups   Kind = "groups"   // the control groups as the sandbox's namespace has them, read-only
+	Point    Kind = "point"    // the mount points of grant N, at Path
+	Image    Kind = "image"    // the root is Size layers of an image, carried from N on, below what was staged
 	Init     Kind = "init"     // this program at Path
 	Runtime  Kind = "runtime"  // stage another root, of a container's runtime, with this one at Path
 	Name     Kind = "name"     // host name
@@ -125,6 +127,9 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 		return leaveOut(p.steps, without), p.rules
 	}
 	p.base(f, g.HostNetwork)
+	if wasm.Is(g) {
+		p.rules = workerRules()
+	}
 	p.writable(g, f)
 	p.add(Step{Kind: Seal}, Step{Kind: Pivot}, Step{Kind: Name, Text: "sandbox"})
 	if g.Loopback && !g.HostNetwork {
@@ -133,6 +138,12 @@ func Plan(g plan.Guest, f Facts, without []string) ([]Step, []Rule) {
 	p.add(walls(g)...)
 	return leaveOut(p.steps, without), p.rules
 }
+
+// workerRules take the place of those for what every sandbox has: the worker of a
+// module starts no program, and reads nothing of the system's, of /etc or of
+// /proc, where it could write its own memory. It and its modules see the grants,
+// and the kernel roots the worker in them, too.
+func workerRules() []Rule { return []Rule{{"/", "list"}, {"/dev/null", "device"}} }
 
 // writable adds what a guest has of its own: its grants, and where it writes.
 func (p *planner) writable(g plan.Guest, f Facts) {

@@ -26,6 +26,7 @@ func TestPlan(t *testing.T) {
 		"nothing":      {Runner: "shell", Disk: 1 << 30, Processes: 64},
 		"host-network": {Runner: "exec", Disk: 1 << 30, Processes: 64, HostNetwork: true, Loopback: true},
 		"mcp":          {Runner: "mcp", Disk: 1 << 30, Processes: 64, Session: true, Mounts: []plan.Mount{{Source: "/s/pkg", At: "/s/pkg", Execute: true}}},
+		"wasm":         {Runner: "wasm", Disk: 1 << 20, Processes: 32, Mounts: []plan.Mount{{Source: "/h/docs", At: "/docs"}, {Source: "/h/worker", At: "/.casemate/wasm", Execute: true, Prefix: true}}},
 		"python": {Runner: "python", Interpreter: "/opt/py/bin/python3", Disk: 1 << 20, Processes: 8, Loopback: true, Memory: 1 << 20,
 			Mounts: []plan.Mount{{Source: "/h/docs", At: "/docs"}, {Source: "/h/work", At: "/deep/work", Write: true, Execute: true}, {Source: "/opt/py", At: "/opt/py", Execute: true, Prefix: true}}},
 	} {

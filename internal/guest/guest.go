@@ -29,6 +29,10 @@ import (
 	"io"
 )
 
+// Arguments is the key of the one pair of a Call that a function of a WebAssembly
+// module gets: all arguments, as one JSON object.
+const Arguments = "arguments"
+
 // Version is what a guest says in Ready.
 const Version = 1
 

@@ -16,6 +16,9 @@ import (
 // compiled again. A test of the worker compares it with what that is built of.
 const Engine = "wazero-v1.12.0"
 
+// Version is the same as a receipt has it.
+const Version = "wazero 1.12.0"
+
 // Where things lie in the sandbox.
 const (
 	WorkerPath = "/.casemate/wasm"   // the worker
@@ -40,10 +43,6 @@ const (
 // Deterministic stands in the guest's Preload where its clocks and random bytes
 // are the same in every call.
 const Deterministic = "deterministic"
-
-// Arguments is the key of the one pair with which a module's function is called:
-// all arguments, as one JSON object.
-const Arguments = "arguments"
 
 // MaxModule bounds a module, in bytes.
 const MaxModule = 64 << 20

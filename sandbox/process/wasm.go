@@ -29,6 +29,9 @@ func module(t *casemate.Tool, g *plan.Guest, o Options) error {
 	if !filepath.IsAbs(o.Worker) || !filepath.IsAbs(o.Module) {
 		return unsupported(t, "run", "the module was not compiled on this host", "run casemate doctor")
 	}
+	if t.Run.JS != nil && len(t.Security.Filesystem) > 0 {
+		return unsupported(t, "filesystem", "JavaScript in QuickJS has no files", "take security.filesystem away, or use run: node")
+	}
 	deterministic := false
 	if r := t.Run.JS; r != nil {
 		g.Runner, deterministic = wasm.RunnerJS, r.Deterministic
@@ -46,6 +49,7 @@ func module(t *casemate.Tool, g *plan.Guest, o Options) error {
 		g.Preload = []string{wasm.Deterministic}
 	}
 	g.Backend, g.Interpreter, g.Runtime, g.Module = "wasm", wasm.WorkerPath, o.Worker, o.Module
+	g.Version = wasm.Version
 	// Of variables a module has those that its profile names.
 	g.Env = slices.DeleteFunc(g.Env, func(kv string) bool {
 		k, _, _ := strings.Cut(kv, "=")
