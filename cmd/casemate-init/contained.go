@@ -79,9 +79,6 @@ func start(s *contain.Setup, std []int) (*container, contain.Report, error) {
 	if err != nil {
 		return nil, no, err
 	}
-	if contain.Sentry(s.Guest) { // what it is in there are the Sentry's own; out here it is in ours
-		report.Spaces = contain.Spaces()
-	}
 	c := &container{inner: os.NewFile(uintptr(pair[0]), "inner")}
 	b, err := os.ReadFile(pidFile)
 	if err == nil {

@@ -54,7 +54,12 @@ func inside(inner bool) int {
 	s := in.Setup
 	var held *container
 	if s.Inner != "" && report.Step == "" {
-		if held, report, err = start(s, std); err != nil {
+		spaces := report.Spaces
+		held, report, err = start(s, std)
+		if contain.Sentry(s.Guest) { // those in there are the Sentry's, and it stands in these
+			report.Spaces = spaces
+		}
+		if err != nil {
 			report = contain.Report{Step: string(contain.Runtime), What: err.Error()}
 		}
 	}
