@@ -50,25 +50,31 @@ func Carried(g plan.Guest) []string {
 	return append([]string{g.Runtime}, g.Layers...)
 }
 
-// CloneCarried returns a detached mount of such a path: read-only, to run
-// programs from.
-func CloneCarried(path string) (int, error) {
-	return clone(unix.AT_FDCWD, path, readOnly&^unix.MOUNT_ATTR_NOEXEC, false)
-}
-
 // contained is Plan for the outer process.
 func (p *planner) contained(g plan.Guest, f Facts) {
 	p.add(Step{Kind: Private}, Step{Kind: Stage})
 	p.allow("/", "list")
-	p.system(f, false)
+	if len(g.Layers) > 0 {
+		p.names()
+	} else {
+		p.system(f, false)
+	}
 	p.devices()
 	p.allow("/proc", "read")
 	p.writable(g, f)
 	p.dir(".casemate")
-	p.add(Step{Kind: Init, Path: InnerPath[1:]}, Step{Kind: Seal}, Step{Kind: Runtime, Path: RootPath[1:]})
+	p.add(Step{Kind: File, Path: InnerPath[1:]}, Step{Kind: Init, Path: InnerPath[1:]})
+	if len(g.Layers) > 0 {
+		p.steps = onImage(p.steps, g)
+		p.allow("/", imageAccess)
+	}
+	p.add(Step{Kind: Seal}, Step{Kind: Runtime, Path: RootPath[1:]})
 	p.dirs = nil // of another root from here on
 	for _, d := range []string{"dev", "proc", RootPath[1:], BundlePath[1:], StatePath[1:], groupsPath} {
 		p.dir(d)
+	}
+	if Sentry(g) {
+		p.dir("tmp") // over which it mounts the root that it stands in itself
 	}
 	for _, e := range f.System {
 		rel := e.Path[1:]
@@ -166,26 +172,40 @@ func (in *Inside) program(path string) error {
 		defer unix.Close(in.selfPath)
 		if fd, err := clone(in.selfPath, "", readOnly&^unix.MOUNT_ATTR_NOEXEC, false); err == nil {
 			defer unix.Close(fd)
-			if err := in.file(path, ""); err != nil {
-				return err
-			}
 			return in.attachTo(fd, path)
 		}
 	}
-	to, err := unix.Openat(in.root, path, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o555)
+	const at = staging + "/self"
+	if err := in.mkdir(at); err != nil {
+		return err
+	}
+	if err := in.mountNew("tmpfs", at, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, "size", "64m"); err != nil {
+		return err
+	}
+	to, err := unix.Openat(in.root, at+"/init", unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o555)
 	if err != nil {
 		return os.NewSyscallError("open", err)
 	}
-	defer unix.Close(to)
-	for {
-		n, err := unix.Sendfile(to, in.self, nil, 1<<20)
-		if err != nil {
+	for n := 1; n > 0; {
+		if n, err = unix.Sendfile(to, in.self, nil, 1<<20); err != nil {
+			unix.Close(to)
 			return os.NewSyscallError("sendfile", err)
 		}
-		if n == 0 {
-			return nil
-		}
 	}
+	unix.Close(to) // a file that is open to write cannot be run
+	fd, err := clone(in.root, at+"/init", readOnly&^unix.MOUNT_ATTR_NOEXEC, false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := in.attachTo(fd, path); err != nil {
+		return err
+	}
+	// The copy alone goes on into the container.
+	if err := unix.Fchdir(in.root); err != nil {
+		return os.NewSyscallError("fchdir", err)
+	}
+	return os.NewSyscallError("umount", unix.Unmount(at, unix.MNT_DETACH))
 }
 
 // runtime stages the root of the outer process, with the guest's in it.

@@ -172,6 +172,14 @@ var landlockAccess = map[string]linux.LandlockAccess{
 func (in *Inside) landlock() error {
 	var rules []linux.LandlockRule
 	for _, r := range in.Rules {
+		if r.Access == imageAccess {
+			more, err := beneath(r.Path, in.Rules)
+			if err != nil {
+				return err
+			}
+			rules = append(rules, more...)
+			continue
+		}
 		a, ok := landlockAccess[r.Access]
 		if !ok {
 			return errors.New("unknown access " + r.Access)

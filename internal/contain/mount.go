@@ -28,12 +28,7 @@ func (in *Inside) stage() error {
 	if err != nil {
 		return err
 	}
-	for _, at := range []string{"/proc", "/sys"} {
-		if err = attach(fd, unix.AT_FDCWD, at); err == nil {
-			break
-		}
-	}
-	if err != nil {
+	if err := cover(fd); err != nil {
 		return err
 	}
 	in.root = fd
@@ -43,6 +38,16 @@ func (in *Inside) stage() error {
 		}
 	}
 	return nil
+}
+
+// cover mounts a root to be over what is at one of two places.
+func cover(fd int) (err error) {
+	for _, at := range []string{"/proc", "/sys"} {
+		if err = attach(fd, unix.AT_FDCWD, at); err == nil {
+			break
+		}
+	}
+	return err
 }
 
 const staging = ".stage"
@@ -334,6 +339,9 @@ func (in *Inside) file(path, text string) error {
 		b = in.Runner(text[1:])
 	}
 	fd, err := unix.Openat(in.root, path, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o444)
+	if err == unix.EEXIST && in.imaged && text == "" {
+		return nil
+	}
 	if err != nil {
 		return os.NewSyscallError("open", err)
 	}

@@ -24,6 +24,8 @@ type Inside struct {
 	uppers []int
 	report Report
 
+	imaged bool // the root is read-only, and has every mount point
+
 	self, selfPath int // this program, opened to read, and to be mounted
 }
 
@@ -108,6 +110,10 @@ func (in *Inside) step(s Step) error {
 		return in.pivot()
 	case Groups:
 		return in.mountNew("cgroup2", s.Path, readOnly)
+	case Point:
+		return in.point(s)
+	case Image:
+		return in.image(s)
 	case Init:
 		return in.program(s.Path)
 	case Runtime:

@@ -48,12 +48,18 @@ func (s *server) openCarried(b *box) error {
 		return nil
 	}
 	for _, path := range contain.Carried(b.guest) {
-		fd, err := contain.CloneCarried(path)
+		m := plan.Mount{Source: path, Execute: true, Prefix: true}
+		src, st, err := contain.OpenSource(m)
 		if short(err) {
 			return err
 		}
 		if err != nil {
-			return &spawn.Failed{Kind: "unsupported", Control: "container", What: "cannot mount " + path + ": " + err.Error(), Fix: "see that it is there: casemate doctor shows the runtime"}
+			return &spawn.Failed{Kind: "unsupported", Control: string(contain.Runtime), What: "cannot make a container: " + err.Error(), Fix: "casemate doctor shows the runtimes that are there, and casemate image list the images"}
+		}
+		fd, err := s.mountOf(b, src, st, m)
+		unix.Close(src)
+		if err != nil {
+			return err
 		}
 		b.carried = append(b.carried, fd)
 	}

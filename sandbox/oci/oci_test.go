@@ -15,9 +15,16 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
+// runtime is the runc of this host.
+func runtime(t testing.TB) oci.Runtime {
+	found, err := oci.Find(t.Context(), func(string) string { return "/usr/bin:/bin" })
+	testenv.Require(t, "oci", err)
+	return found[0]
+}
+
 func subject(t testing.TB) sandboxtest.Subject {
 	built := testenv.Binaries(t)
-	rt := oci.Runtime{Path: "/usr/sbin/runc", Version: "runc 1.1.5"}
+	rt := runtime(t)
 	return sandboxtest.Subject{
 		Name:     oci.Name,
 		Attacker: filepath.Join(testenv.Program(t, "sandbox/sandboxtest/attacker"), "attacker"),
