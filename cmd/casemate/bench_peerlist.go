@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // peers are the other sandboxes, in the order of the report.
@@ -100,7 +102,10 @@ func (b *benchPeers) oci(run func(path, root string) []string) func(string, []st
 			err = os.WriteFile(filepath.Join(bundle, "config.json"), text, 0o644)
 		}
 		name := "casemate-bench-" + filepath.Base(bundle)
-		b.ends = append(b.ends, func() { b.spawn.run(b.ending(), []string{path, "--root", state, "delete", "--force", name}, "") })
+		b.ends = append(b.ends, func() {
+			b.spawn.run(b.ending(), []string{path, "--root", state, "delete", "--force", name}, "")
+			unix.Unmount(filepath.Join(state, "null-netns"), unix.MNT_DETACH) // runsc keeps one mounted
+		})
 		return append(run(path, state), bundle, name), err
 	}
 }
