@@ -18,8 +18,9 @@
 // the bytes of layers, and hands them on; it decompresses nothing and makes
 // nothing of them. [Unpack] does, in a process of its own that the caller
 // confines: it has one pipe to read, one folder to write beneath, and nothing
-// else. What it says of itself is a number of entries and bytes; that the
-// layers are the right ones is known by the operator's process alone.
+// else. What it says is not believed: that the layers are the right ones the
+// operator's process knows by itself, and when the other one is gone it looks
+// at every entry of the tree before it moves it to its place.
 //
 // # The folder
 //
@@ -32,10 +33,10 @@
 // Everything belongs to the caller. Folders and files that may be run have
 // mode 0555, other files 0444: setuid, setgid and sticky bits, owners,
 // extended attributes (and with them file capabilities and ACLs) are not kept.
-// Times of files are, since compiled Python is compared by them. Devices,
-// FIFOs and sockets are left out, and counted. Links are kept as they are,
-// absolute and climbing: they lead somewhere only within a sandbox, and
-// nothing on the host may follow them.
+// Times of files are, since compiled Python is compared by them. Devices and
+// FIFOs are left out, and counted. Links are kept as they are, absolute and
+// climbing: they lead somewhere only within a sandbox, and nothing on the host
+// may follow them.
 //
 // # How names are resolved
 //

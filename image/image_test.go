@@ -119,6 +119,11 @@ func unpack(t testing.TB, l Limits, layers ...[]byte) (root string, r Result) {
 	}
 	defer d.Close()
 	r = Unpack(d, bytes.NewReader(streamOf(t, l, layers...)))
+	if r.Error == nil {
+		if _, err := settle(int(d.Fd()), l); err != nil {
+			t.Error(err)
+		}
+	}
 	for _, d := range []string{outer, filepath.Dir(root)} {
 		if es, _ := os.ReadDir(d); len(es) != 1 {
 			t.Errorf("%s holds %v", d, es)

@@ -174,7 +174,7 @@ func (s *Store) make(ctx context.Context, src source, r Reference, d casemate.Di
 	if err != nil {
 		return Image{}, err
 	}
-	i := Image{Digest: d, Reference: r.String(), Entries: res.Entries, Bytes: res.Bytes, Skipped: res.Skipped, Made: time.Now().UTC().Truncate(time.Second)}
+	i := Image{Digest: d, Reference: r.String(), Entries: res.Entries, Bytes: res.Bytes, Skipped: max(res.Skipped, 0), Made: time.Now().UTC().Truncate(time.Second)}
 	record, err := json.Marshal(i)
 	if err != nil {
 		return Image{}, err
@@ -221,8 +221,12 @@ func unpackBy(ctx context.Context, o Options, tree string, feeds func(io.Writer)
 		return res, &casemate.Error{Op: "image", Kind: res.Error.Kind, Err: errors.New(strings.TrimPrefix(res.Error.Message, "image: ")), Fix: res.Error.Fix}
 	case err == nil && ferr != nil:
 		return res, lies("its layers were not read to their end")
+	case err != nil:
+		return res, err
 	}
-	return res, err
+	made, err := settle(int(root.Fd()), o.Limits)
+	made.Skipped = res.Skipped
+	return made, err
 }
 
 // feed writes the layers to the process that unpacks them, the lowest first,

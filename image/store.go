@@ -32,7 +32,7 @@ type Store struct{ dir string }
 type Image struct {
 	Digest    casemate.Digest `json:"digest"`    // of its manifest; of a docker-archive, of its configuration
 	Reference string          `json:"reference"` // by which it was had first
-	Entries   int             `json:"entries"`   // of all its layers
+	Entries   int             `json:"entries"`   // files, folders and links
 	Bytes     int64           `json:"bytes"`     // of their files
 	Skipped   int             `json:"skipped,omitempty"`
 	Made      time.Time       `json:"made"`

@@ -20,7 +20,7 @@ import (
 type Result struct {
 	Entries int                 `json:"entries"`           // of all layers
 	Bytes   int64               `json:"bytes"`             // of their files
-	Skipped int                 `json:"skipped,omitempty"` // devices, FIFOs and sockets
+	Skipped int                 `json:"skipped,omitempty"` // devices and FIFOs
 	Error   *casemate.ErrorJSON `json:"error,omitempty"`
 }
 
@@ -102,8 +102,7 @@ func (u *unpacker) all(stream io.Reader) error {
 			left.left = u.limits.Bytes
 		}
 		if s.Last {
-			u.forget()
-			return seal(u.root)
+			return nil
 		}
 		if err := u.unpackLayer(s, io.LimitReader(stream, s.Size), left); err != nil {
 			return err

@@ -3,6 +3,8 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -286,6 +288,9 @@ func FuzzUnpack(f *testing.F) {
 			t.Errorf("beside it: %v", es)
 		}
 		if r.Error == nil {
+			if _, err := settle(int(d.Fd()), Limits{Entries: 1000}); err != nil {
+				t.Error(err)
+			}
 			tree(t, root)
 		}
 		filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
@@ -327,5 +332,32 @@ func TestRemoveDeep(t *testing.T) {
 	}
 	if _, err := os.Lstat(root); err == nil {
 		t.Error("it is there")
+	}
+}
+
+// What a process that unpacks may not make is seen, whatever it says.
+func TestSettle(t *testing.T) {
+	for name, plant := range map[string]func(string) error{
+		"a set-user-ID file": func(p string) error {
+			return errors.Join(os.WriteFile(p, nil, 0o555), os.Chmod(p, 0o555|fs.ModeSetuid))
+		},
+		"a FIFO":                func(p string) error { return unix.Mkfifo(p, 0o444) },
+		"a socket":              func(p string) error { return unix.Mknod(p, unix.S_IFSOCK|0o444, 0) },
+		"a whiteout":            func(p string) error { return unix.Mknod(p, unix.S_IFCHR|0o444, 0) },
+		"a file to write":       func(p string) error { return errors.Join(os.WriteFile(p, nil, 0o666), os.Chmod(p, 0o666)) },
+		"a set-group-ID folder": func(p string) error { return errors.Join(os.Mkdir(p, 0o755), os.Chmod(p, 0o755|fs.ModeSetgid)) },
+		"a folder too deep":     func(p string) error { return os.MkdirAll(p+strings.Repeat("/d", maxDepth+1), 0o755) },
+	} {
+		b, s := two(t).write(t), store(t)
+		_, err := s.Pull(timeout(t), b.reference(), Options{Unpack: func(_ context.Context, root, stream *os.File) (Result, error) {
+			r := Unpack(root, stream)
+			if err := plant(filepath.Join(root.Name(), "planted")); err != nil {
+				t.Fatal(err)
+			}
+			return r, nil
+		}})
+		if err == nil || !strings.Contains(err.Error(), "a tree that was unpacked") || len(left(t, s)) != 0 {
+			t.Errorf("%s: %v, left %v", name, err, left(t, s))
+		}
 	}
 }

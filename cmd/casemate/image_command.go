@@ -76,7 +76,7 @@ func (a *app) imagePullCommand() *cobra.Command {
 				return a.object(shown(i))
 			}
 			if i.Skipped > 0 {
-				a.note("left out: %s (devices, FIFOs and sockets)", plural(i.Skipped, "entry"))
+				a.note("left out: %s", plural(i.Skipped, "special file"))
 			}
 			return a.line("%s", i.Digest)
 		}),

@@ -11,7 +11,7 @@ import (
 // which it has open: what RouterFilter allows, without sockets, and the calls
 // that open, make, link, remove and list files. Which files those are is
 // Landlock's to say. It makes no device, FIFO or socket, renames nothing, sets
-// no owner and no extended attribute, starts nothing, and signals only its own
+// no mode, owner or extended attribute, starts nothing, and signals only its own
 // threads. What it refuses gives EPERM. On a processor that there is no filter
 // for, it is the zero Filter, which cannot be installed.
 func UnpackFilter() Filter {
@@ -38,7 +38,7 @@ func unpackFilter(a arch, pid uint32) Filter {
 
 const unpackAllowed = `
 	read write readv writev pread64 close fstat lseek fcntl dup dup3
-	openat openat2 newfstatat fstatfs getdents64 mkdirat symlinkat linkat unlinkat utimensat fchmod
+	openat openat2 newfstatat fstatfs getdents64 mkdirat symlinkat linkat unlinkat utimensat
 	poll ppoll epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2
 	munmap madvise mincore brk futex sched_yield sched_getaffinity membarrier rseq
 	set_robust_list set_tid_address restart_syscall
