@@ -135,8 +135,9 @@ func (b *backends) gvisor(ctx context.Context) casemate.Capabilities {
 	if err != nil {
 		return unavailable("runtime", err)
 	}
-	run := func(g plan.Guest, layers []string) (plan.Guest, error) { return gvisor_(g, rt, layers) }
-	c := b.contained(ctx, "gvisor", rt.Path, "runsc "+rt.Version, run)
+	sentry := oci.Runtime{Path: rt.Path, Version: "runsc " + rt.Version}
+	run := func(g plan.Guest, layers []string) (plan.Guest, error) { return oci.Contain(g, sentry, layers) }
+	c := b.contained(ctx, "gvisor", rt.Path, sentry.Version, run)
 	if c.Available {
 		b.runs["gvisor"] = run
 	}
@@ -188,8 +189,4 @@ func (b *backends) contain(g plan.Guest, backend string, layers []string) (plan.
 		g.Backend = backend
 	}
 	return g, nil
-}
-
-func gvisor_(g plan.Guest, rt gvisor.Runsc, layers []string) (plan.Guest, error) {
-	return g, &casemate.Error{Op: "gvisor", Kind: casemate.Unsupported, Err: errors.New("this build starts no guest by it"), Fix: "take another backend"}
 }
