@@ -61,9 +61,6 @@ func newProgram(ctx context.Context, module []byte, pages uint32, cache string) 
 		return nil, err
 	}
 	if p.module, err = p.runtime.CompileModule(ctx, module); err != nil {
-		if _, ok := errors.AsType[*os.PathError](err); ok {
-			return nil, err // of the cache
-		}
 		return nil, refuse(wasm.Invalid, "it is no WebAssembly module that can be run: %s", oneLine(err))
 	}
 	return p, p.imports(wasi)
@@ -113,16 +110,14 @@ func (p *program) imports(wasi api.Module) error {
 	return refuse(wasm.Unsupported, "it imports what is not there: %s%s; a module gets WASI preview 1 (wasi_snapshot_preview1) and nothing else", oneLine(errors.New(strings.Join(missing, ", "))), more)
 }
 
-// open compiles the module of the sandbox with what was compiled before. Where
-// that is of another processor, or damaged, it is compiled again, in memory.
-func open(ctx context.Context, module []byte, pages uint32) (*program, error) {
-	p, err := newProgram(ctx, module, pages, filepath.Join(wasm.ModulePath, wasm.CacheFolder))
+// openFrom compiles the module with what the cache folder has of it. Where that
+// is of another processor, or damaged, it is compiled again, in memory.
+func openFrom(ctx context.Context, module []byte, pages uint32, cache string) (*program, error) {
+	p, err := newProgram(ctx, module, pages, cache)
 	if err != nil {
-		if _, refused := errors.AsType[*refusal](err); !refused {
-			p, err = newProgram(ctx, module, pages, "")
-		}
+		return newProgram(ctx, module, pages, "")
 	}
-	return p, err
+	return p, nil
 }
 
 // moduleOf returns the module of a guest's runner in a folder.

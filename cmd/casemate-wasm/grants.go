@@ -22,15 +22,15 @@ type folder struct {
 	tree *tree
 }
 
-// own are the folders of every sandbox, and whether they are to write.
-var own = [...]struct {
-	at    string
-	write bool
-}{{"/tmp", true}, {"/out", true}, {"/in", false}}
+// ownFolders are those of every sandbox.
+func ownFolders() []plan.Mount {
+	return []plan.Mount{{At: "/tmp", Write: true}, {At: "/out", Write: true}, {At: "/in"}}
+}
 
-// openGrants opens the folders of a guest. What is mounted beneath /.casemate is
-// the worker's.
-func openGrants(ms []plan.Mount) (*grants, error) {
+// openGrants opens the folders that a guest is granted, and those that every
+// sandbox has, where they are there. What is mounted beneath /.casemate is the
+// worker's.
+func openGrants(ms, own []plan.Mount) (*grants, error) {
 	g := &grants{}
 	for _, m := range ms {
 		if strings.HasPrefix(m.At, "/.casemate/") {
@@ -43,14 +43,14 @@ func openGrants(ms []plan.Mount) (*grants, error) {
 		g.folders = append(g.folders, folder{m.At, &tree{root: root, write: m.Write}})
 	}
 	for _, o := range own {
-		root, err := os.OpenRoot(o.at)
+		root, err := os.OpenRoot(o.At)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		g.folders = append(g.folders, folder{o.at, &tree{root: root, write: o.write}})
+		g.folders = append(g.folders, folder{o.At, &tree{root: root, write: o.Write}})
 	}
 	return g, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -50,13 +51,13 @@ func run(pipe io.ReadWriter, b []byte) error {
 	if err != nil {
 		return err
 	}
-	if w.program, err = open(ctx, module, wasm.Pages(g.Memory)); err != nil {
+	if w.program, err = openFrom(ctx, module, wasm.Pages(g.Memory), filepath.Join(wasm.ModulePath, wasm.CacheFolder)); err != nil {
 		return err
 	}
 	if g.Runner == wasm.RunnerJS {
 		w.next, err = w.interpreter(ctx) // it is there when the call comes
 	} else if err = w.check(); err == nil {
-		w.files, err = openGrants(g.Mounts)
+		w.files, err = openGrants(g.Mounts, ownFolders())
 	}
 	if err != nil {
 		return err
@@ -167,6 +168,9 @@ func trap(err error) string {
 	}
 	// Whoever reads the last line alone learns the cause.
 	first, rest := lines[0], strings.Join(lines[1:], "\n")
+	if _, cause, ok := strings.Cut(first, "failed: "); ok {
+		first = cause
+	}
 	if rest == "" {
 		return "the module trapped: " + first
 	}

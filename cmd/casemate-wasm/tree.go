@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/tetratelabs/wazero/experimental/sys"
@@ -39,13 +40,9 @@ func errno(err error) sys.Errno {
 	return sys.EPERM
 }
 
-// clean is a name as os.Root takes it: the folder itself is ".".
-func clean(name string) string {
-	if name == "" {
-		return "."
-	}
-	return path.Clean(name)
-}
+// clean is a name as os.Root takes it: the folder itself is ".". The engine puts
+// a slash before what it names relative to that.
+func clean(name string) string { return path.Clean(strings.TrimLeft(name, "/")) }
 
 // changing is the answer to what would change something; 0 is yes.
 func (t *tree) changing() sys.Errno {
