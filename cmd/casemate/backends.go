@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/casemate/casemate"
@@ -82,8 +83,9 @@ func (b *backends) ask(ctx context.Context, name string) {
 	b.caps[name] = c
 }
 
-// process has the spawner make a sandbox, and say what was on.
-func (b *backends) process(context.Context) casemate.Capabilities {
+// process has the spawner make a sandbox and say what was on; afresh, it also
+// looks from inside at another.
+func (b *backends) process(ctx context.Context) casemate.Capabilities {
 	s, err := process.StartSpawner(b.init, &plan.Plan{Host: plan.Host{AllowDegraded: b.degraded()}})
 	if err != nil {
 		return unavailable("spawner", err)
@@ -93,6 +95,24 @@ func (b *backends) process(context.Context) casemate.Capabilities {
 	c, err := s.Probe()
 	if err != nil {
 		return unavailable("spawner", err)
+	}
+	if !b.afresh {
+		return c
+	}
+	b.caps["process"] = c // for the limits
+	inside, err := b.look(ctx, func(g plan.Guest, _ []string) (plan.Guest, error) { return g, nil })
+	if err != nil {
+		x := unavailable("sandbox", err).Controls[0]
+		c.Controls = append(c.Controls, x)
+		return c
+	}
+	for _, x := range b.controls(ctx, "process", inside) {
+		i := slices.IndexFunc(c.Controls, func(y casemate.Control) bool { return y.Name == x.Name })
+		if i < 0 {
+			c.Controls = append(c.Controls, x)
+		} else if x.State == "missing" && c.Controls[i].State != "missing" {
+			c.Controls[i] = x
+		}
 	}
 	return c
 }

@@ -51,6 +51,30 @@ type seen struct {
 	enforced casemate.Enforced
 }
 
+// lenient is the configuration of trials: a limit that the host cannot hold is
+// found to be missing, and keeps nobody from looking at the rest.
+func (b *backends) lenient() *loaded {
+	c := *b.loaded.Config
+	c.Host.AllowDegraded = []string{"memory", "cpu"}
+	return &loaded{&c, b.loaded.state}
+}
+
+// limit is the row of a limit, as the sandbox had it or, where it did not, as the
+// spawner says why.
+func (b *backends) limit(ctx context.Context, name string, l *casemate.Limit) casemate.Control {
+	if l != nil {
+		return casemate.Control{Name: name + " limit", State: "on", Why: "by " + l.By}
+	}
+	if _, known := b.caps["process"]; !known {
+		b.ask(ctx, "process")
+	}
+	x := b.caps["process"].Lookup(name + " limit")
+	if x.State == "on" {
+		x.State, x.Why, x.Fix = "missing", "the sandbox has none", report
+	}
+	return x
+}
+
 // look makes a sandbox and looks.
 func (b *backends) look(ctx context.Context, run contain) (*seen, error) {
 	canary, err := os.CreateTemp(b.loaded.state, "trial-*")
@@ -82,7 +106,7 @@ func (b *backends) look(ctx context.Context, run contain) (*seen, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := b.alone(ctx, b.init, b.loaded, t, g, "trials.jsonl")
+	o, err := b.alone(ctx, b.init, b.lenient(), t, g, "trials.jsonl")
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +140,7 @@ func (b *backends) try(ctx context.Context, name, version string, run contain) c
 		c.Controls[0].Why = version + ": " + c.Controls[0].Why
 		return c
 	}
-	c := casemate.Capabilities{Available: true, Controls: append([]casemate.Control{{Name: "runtime", State: "on", Why: version}}, s.controls(name)...)}
+	c := casemate.Capabilities{Available: true, Controls: append([]casemate.Control{{Name: "runtime", State: "on", Why: version}}, b.controls(ctx, name, s)...)}
 	c.Assurance = casemate.Moderate
 	if name == "gvisor" {
 		c.Assurance = casemate.Strong
@@ -129,8 +153,11 @@ func (b *backends) try(ctx context.Context, name, version string, run contain) c
 	return c
 }
 
+// report is what to do about what nobody foresaw.
+const report = "report it: a sandbox that was made lacks a wall"
+
 // controls are what was on.
-func (s *seen) controls(backend string) (out []casemate.Control) {
+func (b *backends) controls(ctx context.Context, backend string, s *seen) (out []casemate.Control) {
 	row := func(name string, on bool, why, fix string) {
 		if on {
 			out = append(out, casemate.Control{Name: name, State: "on"})
@@ -138,7 +165,6 @@ func (s *seen) controls(backend string) (out []casemate.Control) {
 			out = append(out, casemate.Control{Name: name, State: "missing", Why: why, Fix: fix})
 		}
 	}
-	const report = "report it: a sandbox that was made lacks a wall"
 	theirs := strings.Fields(s.parts["spaces"])
 	own := func(of string) bool { // the namespace in which the guest stands is not ours
 		if backend == "gvisor" {
@@ -169,21 +195,7 @@ func (s *seen) controls(backend string) (out []casemate.Control) {
 		out = append(out, x)
 	}
 	row("disk limit", s.enforced.Disk != nil && !strings.Contains(s.parts["disk"], "through"), "the guest wrote more than its limit", report)
-	for _, l := range [...]struct {
-		name string
-		*casemate.Limit
-	}{{"memory", s.enforced.Memory}, {"cpu", s.enforced.CPU}, {"processes", s.enforced.Processes}} {
-		x := casemate.Control{Name: l.name + " limit", State: "on"}
-		switch {
-		case l.Limit != nil:
-			x.Why = "by " + l.By
-		case slices.Contains(s.enforced.Degraded, l.name):
-			x = casemate.Control{Name: x.Name, State: "degraded", Why: "allowed by host.allow_degraded", Fix: "delegate a cgroup to this user"}
-		default:
-			x = casemate.Control{Name: x.Name, State: "missing", Why: "nothing holds it", Fix: "delegate a cgroup to this user"}
-		}
-		out = append(out, x)
-	}
+	out = append(out, b.limit(ctx, "memory", s.enforced.Memory), b.limit(ctx, "cpu", s.enforced.CPU), b.limit(ctx, "processes", s.enforced.Processes))
 	x := casemate.Control{Name: "own uid", State: "on"}
 	if s.enforced.Uid != "own" {
 		x = casemate.Control{Name: "own uid", State: "degraded", Why: "a user's sandboxes run under the user's own uid", Fix: "run Casemate as root"}
@@ -282,7 +294,7 @@ func (b *backends) wasm(ctx context.Context) casemate.Capabilities {
 		Run:        casemate.Run{JS: &casemate.JS{}},
 		Security:   casemate.Profile{Memory: 128 << 20, Disk: trialDisk, Timeout: 20 * time.Second, Output: 64 << 10}.WithDefaults(),
 	}
-	m, err := b.moduler(b.init, b.loaded)(ctx, t)
+	m, err := b.moduler(b.init, b.lenient())(ctx, t)
 	if err != nil {
 		return unavailable("engine", err)
 	}
@@ -290,7 +302,7 @@ func (b *backends) wasm(ctx context.Context) casemate.Capabilities {
 	if err != nil {
 		return unavailable("engine", err)
 	}
-	o, err := b.aloneWith(ctx, b.init, b.loaded, t, g, "trials.jsonl", []byte(`{"code":"console.log(6*7)"}`))
+	o, err := b.aloneWith(ctx, b.init, b.lenient(), t, g, "trials.jsonl", []byte(`{"code":"console.log(6*7)"}`))
 	if err == nil && o.Error != nil {
 		err = remote(o.Error)
 	}
@@ -304,16 +316,14 @@ func (b *backends) wasm(ctx context.Context) casemate.Capabilities {
 	e := o.Enforced
 	for _, x := range []casemate.Control{
 		{Name: "namespaces", State: onIf(len(e.Namespaces) >= 7)}, {Name: "no_new_privs", State: onIf(e.NoNewPrivs)}, {Name: "seccomp", State: onIf(e.Seccomp != "")},
-		{Name: "landlock", State: onIf(e.Landlock > 0)}, {Name: "memory limit", State: onIf(e.Memory != nil)}, {Name: "disk limit", State: onIf(e.Disk != nil)}, {Name: "processes limit", State: onIf(e.Processes != nil)},
+		{Name: "landlock", State: onIf(e.Landlock > 0)}, {Name: "disk limit", State: onIf(e.Disk != nil)},
 	} {
 		if x.State != "on" {
 			x.Why, x.Fix = "the sandbox of its worker does not have it", "see what the backend process lacks"
-			if strings.HasSuffix(x.Name, " limit") && slices.Contains(e.Degraded, strings.TrimSuffix(x.Name, " limit")) {
-				x.State, x.Why = "degraded", "allowed by host.allow_degraded"
-			}
 		}
 		c.Controls = append(c.Controls, x)
 	}
+	c.Controls = append(c.Controls, b.limit(ctx, "memory", e.Memory), b.limit(ctx, "cpu", e.CPU), b.limit(ctx, "processes", e.Processes))
 	return c
 }
 
