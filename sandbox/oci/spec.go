@@ -21,8 +21,14 @@ package oci
 
 import (
 	"encoding/json"
+	"maps"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/casemate/casemate/internal/contain"
+	"github.com/casemate/casemate/internal/linux"
 	"github.com/casemate/casemate/internal/plan"
 )
 
@@ -38,7 +44,7 @@ type spec struct {
 	Root     root    `json:"root"`
 	Hostname string  `json:"hostname"`
 	Mounts   []any   `json:"mounts"` // of mount
-	Linux    linux   `json:"linux"`
+	Linux    kernel  `json:"linux"`
 }
 
 type process struct {
@@ -84,13 +90,26 @@ type mount struct {
 	Options     []string `json:"options"`
 }
 
-type linux struct {
+type kernel struct {
 	UIDMappings       []idMapping `json:"uidMappings"`
 	GIDMappings       []idMapping `json:"gidMappings"`
 	Namespaces        []namespace `json:"namespaces"`
 	MaskedPaths       []string    `json:"maskedPaths"`
 	ReadonlyPaths     []string    `json:"readonlyPaths"`
 	RootfsPropagation string      `json:"rootfsPropagation"`
+	Seccomp           *seccomp    `json:"seccomp,omitempty"`
+}
+
+type seccomp struct {
+	DefaultAction string   `json:"defaultAction"`
+	DefaultErrno  int      `json:"defaultErrnoRet"`
+	Architectures []string `json:"architectures"`
+	Syscalls      []calls  `json:"syscalls"`
+}
+
+type calls struct {
+	Names  []string `json:"names"`
+	Action string   `json:"action"`
 }
 
 type idMapping struct {
@@ -110,7 +129,15 @@ func Spec(g plan.Guest) ([]byte, error) {
 	if g.Backend == Sentry {
 		return sentrySpec(g)
 	}
-	return json.MarshalIndent(base(g), "", "\t")
+	names, err := seccompCalls()
+	if err != nil {
+		return nil, err
+	}
+	s := base(g)
+	// By name alone: the guest's first process adds the filter that looks at
+	// arguments, and takes away what the profile denies.
+	s.Linux.Seccomp = &seccomp{DefaultAction: "SCMP_ACT_ERRNO", DefaultErrno: int(unix.ENOSYS), Architectures: architectures(), Syscalls: []calls{{names, "SCMP_ACT_ALLOW"}}}
+	return json.MarshalIndent(s, "", "\t")
 }
 
 func base(g plan.Guest) spec {
@@ -137,7 +164,7 @@ func base(g plan.Guest) spec {
 			// that the sandbox made for this guest.
 			mount{"/dev", "bind", contain.RootPath + "/dev", []string{"rbind"}},
 		},
-		Linux: linux{
+		Linux: kernel{
 			UIDMappings: one, GIDMappings: one,
 			Namespaces: []namespace{
 				{Type: "user"}, {Type: "mount"}, {Type: "pid"}, {Type: "ipc"}, {Type: "uts"}, {Type: "cgroup"},
@@ -150,4 +177,21 @@ func base(g plan.Guest) spec {
 			RootfsPropagation: "private",
 		},
 	}
+}
+
+// seccompCalls are what a guest may call, with some arguments at least, and
+// keyctl, by which its first process looks at its keyring before it is the guest's.
+func seccompCalls() ([]string, error) {
+	calls, err := linux.GuestCalls()
+	names := slices.Sorted(maps.Values(calls))
+	return append(names, "keyctl"), err
+}
+
+// architectures is the one that programs of this build are of: a call by any other
+// ends its process.
+func architectures() []string {
+	if runtime.GOARCH == "arm64" {
+		return []string{"SCMP_ARCH_AARCH64"}
+	}
+	return []string{"SCMP_ARCH_X86_64"}
 }
