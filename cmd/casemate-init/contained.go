@@ -43,7 +43,7 @@ func start(s *contain.Setup, std []int) (*container, contain.Report, error) {
 	for _, fd := range std {
 		files = append(files, uintptr(fd))
 	}
-	argv := runtimeArgv(s.Guest.Version, len(files)-3)
+	argv := runtimeArgv(s.Guest.Version, s.Guest.Loopback, len(files)-3)
 	pid, err := syscall.ForkExec(contain.RuntimePath, argv, &syscall.ProcAttr{Dir: "/", Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GOMAXPROCS=2"}, Files: files})
 	for _, fd := range append([]int{pair[1], contain.GuestFD}, std...) {
 		unix.Close(fd)
@@ -97,10 +97,10 @@ func started(g plan.Guest) []int {
 
 // runtimeArgv starts the container in the background: what is left of the runtime
 // is its files, which end with the sandbox.
-func runtimeArgv(version string, fds int) []string {
+func runtimeArgv(version string, loopback bool, fds int) []string {
 	name, _, _ := strings.Cut(version, " ")
 	if name == "runsc" {
-		return sentryArgv(fds)
+		return sentryArgv(loopback, fds)
 	}
 	return []string{name, "--root", contain.StatePath + "/state", "run", "--detach", "--bundle", contain.BundlePath,
 		"--pid-file", pidFile, "--preserve-fds", strconv.Itoa(fds), "guest"}
@@ -108,9 +108,14 @@ func runtimeArgv(version string, fds int) []string {
 
 // sentryArgv is runtimeArgv for gVisor: no network of the host, no groups but the
 // sandbox's, no overlay over the root, which is read-only, and every descriptor
-// under its own number.
-func sentryArgv(fds int) []string {
-	argv := []string{"runsc", "--network=none", "--ignore-cgroups", "--platform=systrap", "--overlay2=none", "--host-uds=none", "--host-fifo=none",
+// under its own number. Its words for networks are its own: "none" is loopback
+// alone, and "sandbox" the interfaces of a fresh namespace, which are none.
+func sentryArgv(loopback bool, fds int) []string {
+	network := "sandbox"
+	if loopback {
+		network = "none"
+	}
+	argv := []string{"runsc", "--network=" + network, "--ignore-cgroups", "--platform=systrap", "--overlay2=none", "--host-uds=none", "--host-fifo=none",
 		"--root", contain.StatePath + "/state", "run", "--detach", "--bundle", contain.BundlePath, "--pid-file", pidFile}
 	for fd := contain.SetupFD; fd < contain.SetupFD+fds; fd++ {
 		n := strconv.Itoa(fd)

@@ -55,6 +55,7 @@ func narrow(g plan.Guest, r spawn.Start) (plan.Guest, error) {
 //     or lie in another; and those of a container, which are locked in there;
 //   - processes and mounts of an MCP server, whose program runs already: it may
 //     hold a file open, and fork past a limit that is set to each of its processes;
+//   - processes on gVisor, whose kernel counts them;
 //   - memory below what the guest holds already.
 //
 // A hijacked router can narrow a guest that had its call: that has less from
@@ -122,7 +123,7 @@ func (b *box) lower(g plan.Guest) error {
 	for _, x := range []struct {
 		to        *int64
 		have, now int64
-	}{{&l.Memory, b.guest.Memory, g.Memory}, {&l.MilliCPU, b.guest.MilliCPU, g.MilliCPU}, {&l.Processes, b.guest.Processes + slack, g.Processes + slack}} {
+	}{{&l.Memory, b.guest.Memory, g.Memory}, {&l.MilliCPU, b.guest.MilliCPU, g.MilliCPU}, {&l.Processes, contain.Tasks(b.guest) + slack, contain.Tasks(g) + slack}} {
 		if x.now < x.have {
 			*x.to = x.now
 		}
@@ -146,6 +147,9 @@ func late(have, now plan.Guest, without []string) error {
 		return no("the server runs already, and its processes cannot be counted anew")
 	case running && len(without) > 0:
 		return no("the server runs already, and may hold files of " + without[0])
+	}
+	if contain.Sentry(have) && now.Processes < have.Processes {
+		return no("gVisor's kernel counts the processes, and takes no other limit from outside")
 	}
 	if contain.Contained(have) && len(without) > 0 {
 		return no("the mounts of a container cannot be taken out of it")

@@ -14,12 +14,13 @@
 //   - The platform is systrap, which needs no device. KVM is not used: a
 //     guest's uid has no way to /dev/kvm, and on a virtual machine without
 //     nested hardware virtualisation the device opens and nothing starts.
-//   - The network is none: not the host's, not the outer namespace's. The
-//     Sentry's own loopback is up, inside the Sentry; a listener there cannot be
-//     reached from outside it, nor one outside from there.
+//   - The network is a stack of the Sentry's own without an interface, or where
+//     the profile asks for it with loopback: a listener there cannot be reached
+//     from outside the Sentry, nor one outside from there. The host's network is
+//     not to be had.
 //   - Descriptors come only with the start (--pass-fd): the Sentry takes none
 //     through a socket of the host. So nothing is donated to a guest that runs.
-//   - Landlock, overlayfs of our own and keyrings are not in the Sentry; grants
+//   - Landlock, mounts and keyrings of the host are not in the Sentry; grants
 //     are overlays of the outer sandbox, which the Sentry reaches as files.
 //     System calls are filtered twice, by our list in the Sentry and by the
 //     Sentry's own list towards the host.

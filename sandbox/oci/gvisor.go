@@ -13,8 +13,7 @@ const Sentry = "gvisor"
 
 // sentrySpec is Spec for gVisor: the root is one read-only mount of the Sentry,
 // and everything that a guest writes is another (contain.MountsMark); devices,
-// terminals and /proc are the Sentry's own. It has loopback whatever the profile
-// says, inside the Sentry, where nobody else is.
+// terminals and /proc are the Sentry's own.
 func sentrySpec(g plan.Guest) ([]byte, error) {
 	s := base(g)
 	for _, l := range []rlimit{{"RLIMIT_RTPRIO", 0, 0}, {"RLIMIT_NICE", 0, 0}, {"RLIMIT_SIGPENDING", 4096, 4096}, {"RLIMIT_MSGQUEUE", 800 << 10, 800 << 10}} {
@@ -23,6 +22,8 @@ func sentrySpec(g plan.Guest) ([]byte, error) {
 	s.Mounts = []any{
 		mount{"/proc", "proc", "proc", []string{"nosuid", "nodev", "noexec"}},
 		mount{"/dev", "tmpfs", "tmpfs", []string{"nosuid", "noexec"}},
+		// In place of the Sentry's own, which no profile asks for.
+		mount{"/sys", "tmpfs", "tmpfs", []string{"nosuid", "nodev", "noexec", "ro", "mode=000"}},
 		json.RawMessage(contain.MountsMark),
 	}
 	s.Linux.Namespaces = []namespace{{Type: "user"}, {Type: "mount"}, {Type: "pid"}, {Type: "ipc"}, {Type: "uts"}}
