@@ -16,7 +16,7 @@ import (
 
 // helpers are what the test binary is when a test starts it as something
 // else than tests.
-var helpers = map[string]func() int{"router": attackFromTheRouter, "stranger": stranger, "impostor": impostor}
+var helpers = map[string]func() int{"router": attackFromTheRouter, "unpacker": attackFromTheUnpacker, "stranger": stranger, "impostor": impostor}
 
 func TestMain(m *testing.M) {
 	if who := os.Getenv("CASEMATE_TEST_AS"); who != "" {
