@@ -26,7 +26,7 @@ func (s *server) enforced(b *box, r *contain.Report, host plan.Host, degraded []
 	for _, space := range r.Spaces {
 		n, _, _ := strings.Cut(space, ":")
 		if slices.Contains(s.spaces, space) {
-			if n == "net" && b.guest.HostNetwork {
+			if n == "net" && b.guest.HostNetwork || slices.Contains(host.Without, "namespace-"+n) {
 				continue // and the record does not name it
 			}
 			return nil, &spawn.Failed{Kind: "unsupported", Control: "namespaces", What: "the sandbox shares a namespace with the host: " + space}

@@ -187,7 +187,7 @@ func (s *server) spawnInit(b *box, hostNetwork, template bool) (_ *os.Process, o
 		}
 	}
 	theirs := []*os.File{os.NewFile(uintptr(setup[1]), "setup"), os.NewFile(uintptr(pipe[1]), "guest")}
-	p, err := s.fork("init", &os.ProcAttr{Files: append([]*os.File{s.null, s.null, os.Stderr}, theirs...), Env: initEnv(), Dir: "/", Sys: s.namespaces(b.slot, hostNetwork, template)}, b.group)
+	p, err := s.fork("init", &os.ProcAttr{Files: append([]*os.File{s.null, s.null, os.Stderr}, theirs...), Env: initEnv(), Dir: "/", Sys: s.weaken(s.namespaces(b.slot, hostNetwork, template))}, b.group)
 	closeFiles(theirs)
 	if err != nil {
 		unix.Close(setup[0])
