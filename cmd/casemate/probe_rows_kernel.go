@@ -54,7 +54,7 @@ var probeKernelRows = []probeRow{
 	{name: "user-namespace", tried: "start a process in a user namespace of its own, the door to most of the kernel's bugs",
 		run: func(s *probeSite, ctx context.Context, r *attackRow) { s.none(ctx, r, "attacker", []string{"userns"}) }},
 	{name: "namespace-count", tried: "read how many user namespaces it could still make",
-		na: map[string]string{"gvisor": gvisorProc},
+		na: map[string]string{"gvisor": gvisorProc, "oci": "the bound stands in the user namespace around the container's, where the kernel counts what is made within, and cannot be read from it"},
 		run: func(s *probeSite, ctx context.Context, r *attackRow) {
 			if o, ok := s.one(ctx, r, "attacker", "read", "/proc/sys/user/max_user_namespaces"); ok {
 				n := strings.TrimSpace(o.Got)
@@ -100,8 +100,8 @@ var probeKernelRows = []probeRow{
 	{name: "landlock", tried: "listen at an address of its own with network: none, which Landlock alone refuses",
 		na: map[string]string{"gvisor": "gVisor's kernel has no Landlock; a listener there is in its own network stack"},
 		run: func(s *probeSite, ctx context.Context, r *attackRow) {
-			if s.enforced != nil && s.enforced.Landlock < 4 {
-				r.na("the kernel of this host has no Landlock for networks (ABI %d)", s.enforced.Landlock)
+			if abi := linux.LandlockABI(); abi < 4 {
+				r.na("the kernel of this host has no Landlock for networks (ABI %d)", abi)
 				return
 			}
 			s.none(ctx, r, "attacker", words("listen 127.0.0.1:0")...)
@@ -115,9 +115,11 @@ const gvisorProc = "gVisor's /proc is of a kernel of its own, and no file of it 
 const pythonEscape = `
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
+was = os.getuid()
 for name, args in [('mount', (b'none', b'/tmp', b'tmpfs', 0, None)), ('unshare', (0x10000000,)), ('setuid', (0,)), ('chroot', (b'/tmp',)), ('ptrace', (16, 1, 0, 0))]:
     r = getattr(libc, name)(*args)
-    print('THROUGH' if r == 0 and not (name == 'setuid' and os.getuid() != 0) else 'stopped', name + ':', os.strerror(ctypes.get_errno()))
+    same = name == 'setuid' and os.getuid() == was
+    print('THROUGH' if r == 0 and not same else 'stopped', name + ':', os.strerror(ctypes.get_errno()))
 `
 
 // privilege judges what a process says of its powers.

@@ -116,7 +116,6 @@ func run(a []string) (string, error) {
 	return "", err
 }
 
-
 // tinyStatus is how the program of tiny ends, which does nothing else.
 const tinyStatus = 42
 

@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -46,7 +47,9 @@ func udp(a []string) (string, error) {
 }
 
 func listen(a []string) (string, error) {
-	l, err := net.Listen("tcp", a[0])
+	var c net.ListenConfig
+	c.SetMultipathTCP(false) // for which Landlock has no rule, and the filter no family
+	l, err := c.Listen(context.Background(), "tcp", a[0])
 	if err == nil {
 		l.Close()
 	}

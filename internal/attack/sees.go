@@ -90,10 +90,20 @@ func first([]string) (string, error) {
 			errs = append(errs, err)
 		}
 	}
-	if es, err := os.ReadDir("/proc/1/fd"); err == nil {
-		return fmt.Sprintf("it has %d descriptors", len(es)), nil
-	} else {
+	es, err := os.ReadDir("/proc/1/fd")
+	if err != nil {
 		errs = append(errs, err)
+	}
+	for _, e := range es { // their numbers alone are of no use
+		path := "/proc/1/fd/" + e.Name()
+		if l, err := os.Readlink(path); err == nil {
+			return "descriptor " + e.Name() + " is " + l, nil
+		} else if fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
+			unix.Close(fd)
+			return "descriptor " + e.Name() + " can be opened", nil
+		} else {
+			errs = append(errs, err)
+		}
 	}
 	for _, name := range []string{"mem", "environ", "auxv", "maps"} {
 		b := make([]byte, 64)
