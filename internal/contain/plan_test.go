@@ -27,6 +27,10 @@ func TestPlan(t *testing.T) {
 		"host-network": {Runner: "exec", Disk: 1 << 30, Processes: 64, HostNetwork: true, Loopback: true},
 		"mcp":          {Runner: "mcp", Disk: 1 << 30, Processes: 64, Session: true, Mounts: []plan.Mount{{Source: "/s/pkg", At: "/s/pkg", Execute: true}}},
 		"wasm":         {Runner: "wasm", Disk: 1 << 20, Processes: 32, Mounts: []plan.Mount{{Source: "/h/docs", At: "/docs"}, {Source: "/h/worker", At: "/.casemate/wasm", Execute: true, Prefix: true}}},
+		"container": {Backend: "oci", Runtime: "/usr/sbin/runc", Version: "runc 1.1.5", Bundle: "{}", Runner: "shell", Disk: 1 << 30, Processes: 64, Inputs: true, Loopback: true,
+			Mounts: []plan.Mount{{Source: "/h/work", At: "/deep/work", Write: true}}},
+		"image": {Backend: "oci", Runtime: "/usr/sbin/runc", Version: "runc 1.1.5", Bundle: "{}", Layers: []string{"/store/a", "/store/b"}, Runner: "python", Interpreter: "/usr/bin/python3", Disk: 1 << 30, Processes: 64,
+			Mounts: []plan.Mount{{Source: "/h/work", At: "/deep/work", Write: true}, {Source: "/h/docs", At: "/docs"}}},
 		"python": {Runner: "python", Interpreter: "/opt/py/bin/python3", Disk: 1 << 20, Processes: 8, Loopback: true, Memory: 1 << 20,
 			Mounts: []plan.Mount{{Source: "/h/docs", At: "/docs"}, {Source: "/h/work", At: "/deep/work", Write: true, Execute: true}, {Source: "/opt/py", At: "/opt/py", Execute: true, Prefix: true}}},
 	} {
@@ -35,6 +39,11 @@ func TestPlan(t *testing.T) {
 			var b strings.Builder
 			for _, s := range steps {
 				b.WriteString(s.String() + "\n")
+			}
+			if Contained(g) {
+				for _, s := range Inner(g, nil) {
+					b.WriteString("inner " + s.String() + "\n")
+				}
 			}
 			for _, r := range rules {
 				b.WriteString("allow " + r.Path + " " + r.Access + "\n")

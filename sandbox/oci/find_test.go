@@ -1,0 +1,82 @@
+package oci
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/casemate/casemate"
+)
+
+func TestVersionOf(t *testing.T) {
+	for _, c := range []struct{ name, said, want string }{
+		{"runc", "runc version 1.1.5+ds1\ncommit: x", "1.1.5"}, {"runc", "runc version 1.3.0\n", "1.3.0"}, {"runc", "runc version 1.0.0-rc93", "1.0.0"},
+		{"crun", "crun version 1.8.1\n", "1.8.1"}, {"crun", "crun version 1.14", "1.14"}, {"crun", "runc version 1.1.5", ""}, {"runc", "", ""}, {"runc", "runc version ", ""},
+		{"runc", "runc version x", ""}, {"runc", "runc version 1", ""}, {"runc", "runc version 1..", ""}, {"runc", "runc version " + strings.Repeat("1.", 40), ""}, {"runc", "runc version 99999999999999999999.1", ""},
+	} {
+		if got, _ := versionOf(c.name, c.said); got != c.want {
+			t.Errorf("%q: %q", c.said, got)
+		}
+	}
+}
+
+// program makes a program in a folder "bin" that runs a script.
+func program(t *testing.T, dir, name, script string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	for what, c := range map[string]struct {
+		runc, crun string // their scripts, in sbin and in bin
+		want       string // the versions that are found, or what the error says
+		refused    bool
+	}{
+		"both":       {"echo runc version 1.1.5+ds1", "echo crun version 1.8", "runc 1.1.5 crun 1.8", false},
+		"crun alone": {"", "echo crun version 1.15", "crun 1.15", false},
+		"old runc":   {"echo runc version 1.0.3", "echo crun version 1.15", "crun 1.15", false},
+		"all old":    {"echo runc version 1.0.3", "echo crun version 0.17", "is crun 0.17, and 1.8 is the oldest that serves", true},
+		"none":       {"", "", "there is no runc and no crun", true},
+		"failing":    {"echo runc version 1.1.5; exit 3", "", "does not say its version: exit status 3", true},
+		"another":    {"echo hello", "", "does not say which version of runc it is", true},
+		"endless":    {"while :; do echo xxxxxxxxxxxxxxxxxxxxxxxx; done", "", "does not say its version", true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			os.MkdirAll(dir+"/bin", 0o755)
+			if c.runc != "" {
+				program(t, dir+"/sbin", "runc", c.runc)
+			}
+			if c.crun != "" {
+				program(t, dir+"/bin", "crun", c.crun)
+			}
+			got, err := Find(t.Context(), func(string) string { return "relative:" + dir + "/bin" })
+			if c.refused {
+				e, _ := err.(*casemate.Error)
+				if e == nil || e.Kind != casemate.Unsupported || e.Fix != Fix || !strings.Contains(e.Error(), c.want) {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			var all []string
+			for _, rt := range got {
+				all = append(all, rt.Version)
+				if !filepath.IsAbs(rt.Path) {
+					t.Error(rt.Path)
+				}
+			}
+			if err != nil || strings.Join(all, " ") != c.want {
+				t.Errorf("%q %v", all, err)
+			}
+		})
+	}
+	if _, err := Find(t.Context(), func(string) string { return "" }); casemate.KindOf(err) != casemate.Unsupported {
+		t.Errorf("without PATH: %v", err)
+	}
+}
