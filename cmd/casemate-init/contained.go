@@ -51,7 +51,7 @@ func start(s *contain.Setup, std []int) (*container, contain.Report, error) {
 	if err != nil {
 		return nil, no, os.NewSyscallError("exec", err)
 	}
-	if err := unix.Sendmsg(pair[0], []byte(s.Inner), nil, nil, unix.MSG_NOSIGNAL); err != nil {
+	if err := unix.Sendmsg(pair[0], []byte(s.Inner), nil, nil, unix.MSG_NOSIGNAL); err != nil && err != unix.EPIPE { // it ended, and says why
 		return nil, no, os.NewSyscallError("sendmsg", err)
 	}
 	var ws unix.WaitStatus

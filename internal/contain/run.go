@@ -55,6 +55,9 @@ func (in *Inside) Run() (Report, []int) {
 }
 
 func failed(s Step, err error) Report {
+	if s.Kind == Bind && s.N > 0 {
+		s.Kind = Runtime // which is what is not there
+	}
 	r := Report{Step: string(s.Kind), What: err.Error()}
 	if s.Path != "" {
 		r.What = "/" + s.Path + ": " + r.What

@@ -99,5 +99,8 @@ func Tasks(g plan.Guest) int64 {
 	if Sentry(g) {
 		return 64 + 4*g.Processes
 	}
+	if Contained(g) { // the runtime, while it makes the container, and a second first process
+		return g.Processes + 32
+	}
 	return g.Processes
 }

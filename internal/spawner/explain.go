@@ -27,6 +27,9 @@ func explain(r *contain.Report) *spawn.Failed {
 		f.Fix = "a kernel with CONFIG_SECCOMP_FILTER; a name in syscalls.deny may be one that every program needs"
 	case contain.Grant:
 		f.Fix = "overlayfs in user namespaces with user xattrs on tmpfs (Linux 6.6 or newer)"
+	case contain.Init, contain.Image, contain.Groups, contain.Runtime:
+		f.What = "cannot make a container: " + r.What
+		f.Fix = "casemate doctor shows which runtimes work here; security.isolation: process needs none"
 	case contain.Grants:
 		f.Kind, f.Fix = "invalid", "make it readable, or change the path in the configuration and trust it again"
 	default:
