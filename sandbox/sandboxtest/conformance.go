@@ -178,15 +178,15 @@ var conformance = map[string]func(*testing.T, Subject){
 		p := grant(dir, "/w", casemate.Write)
 		p.Filesystem[0].Execute = true
 		for program, want := range map[string]string{
-			"awk 'BEGIN{print 6*7}'":                                                            "42\n",
-			"date -u -d @0 +%Y; getent passwd 1000":                                             "1970\nsandbox:x:1000:1000:sandbox:/tmp:/bin/sh\n",
-			"getent services http | tr -s ' '":                                                  "http 80/tcp www\n",
-			"perl -e 'print 6*7'":                                                               "42",
-			"echo a | xargs echo b | cat /dev/fd/0":                                             "b a\n",
-			"git init -q /tmp/r && ls /tmp/r/.git/HEAD":                                         "/tmp/r/.git/HEAD\n",
-			"node -e 'console.log(Object.keys(require(\"os\").networkInterfaces()).length)'":    "0\n",
+			"awk 'BEGIN{print 6*7}'":                    "42\n",
+			"date -u -d @0 +%Y; getent passwd 1000":     "1970\nsandbox:x:1000:1000:sandbox:/tmp:/bin/sh\n",
+			"getent services http | tr -s ' '":          "http 80/tcp www\n",
+			"perl -e 'print 6*7'":                       "42",
+			"echo a | xargs echo b | cat /dev/fd/0":     "b a\n",
+			"git init -q /tmp/r && ls /tmp/r/.git/HEAD": "/tmp/r/.git/HEAD\n",
+			"node -e 'console.log(6*7)'":                "42\n",
 			"/usr/bin/python3 -c 'import multiprocessing as m; print(m.Value(\"i\", 7).value)'": "7\n",
-			"gcc -o /w/a /w/a.c && /w/a":                                                        "compiled\n",
+			"gcc -o /w/a /w/a.c && /w/a": "compiled\n",
 		} {
 			if name, _, _ := strings.Cut(program, " "); name != "echo" {
 				if _, err := exec.LookPath(name); err != nil {
@@ -197,6 +197,12 @@ var conformance = map[string]func(*testing.T, Subject){
 			if d := s.sh(t, p, program); d.Stdout != want {
 				t.Errorf("%s: %+v", program, d)
 			}
+		}
+	},
+	"no network interface is up": func(t *testing.T, s Subject) {
+		tool := &casemate.Tool{Name: "node", Run: casemate.Run{Node: &casemate.Script{Interpreter: interpreter(t, "node")}}}
+		if d := s.once(t, tool, guest.Pair{Key: "code", Value: `Object.keys(require("os").networkInterfaces()).length`}); d.Value != "0" {
+			t.Errorf("%+v", d)
 		}
 	},
 	"usage is counted": func(t *testing.T, s Subject) {

@@ -264,7 +264,7 @@ var streamEscapes = map[string]func(*testing.T, Subject){
 	"terminal-push": func(t *testing.T, s Subject) {
 		mount := casemate.Mount{Path: filepath.Dir(s.Attacker), At: "/attacker", Access: casemate.Read, Execute: true}
 		p := &peer{t: t, sb: s.start(t, shell(casemate.Profile{Filesystem: []casemate.Mount{mount}}))}
-		p.open(80, command("stty -echo; /attacker/"+filepath.Base(s.Attacker)+" push; stty -icanon min 0 time 5; cat"))
+		p.open(80, command("stty -echo; /attacker/"+filepath.Base(s.Attacker)+" push; stty -icanon min 0 time 5; timeout --foreground 1 cat"))
 		d := p.end()
 		if strings.Count(d.Stdout, unix.EPERM.Error()) != 2 || strings.Contains(d.Stdout, "PUSHED") {
 			t.Errorf("%+v", d)
