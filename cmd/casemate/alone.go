@@ -25,7 +25,7 @@ func (a *app) aloneWith(ctx context.Context, init string, l *loaded, t *casemate
 		init: init, console: a.console,
 		compiled: &compiled{
 			plan: plan.Plan{
-				Host:   plan.Host{Records: filepath.Join(l.state, records), Store: filepath.Join(l.state, "store"), AllowDegraded: l.Host.AllowDegraded},
+				Host:   plan.Host{Records: filepath.Join(l.state, records), Store: filepath.Join(l.state, "store"), AllowDegraded: l.Host.AllowDegraded, Without: a.without},
 				Guests: []plan.Guest{g},
 			},
 			serves: reloadBody{Tools: []*casemate.Tool{t}, Chosen: map[casemate.Digest]router.Choice{t.Guest(): {Backend: cmp.Or(g.Backend, process.Name)}}},

@@ -110,8 +110,8 @@ func (b *backends) process(ctx context.Context) casemate.Capabilities {
 		i := slices.IndexFunc(c.Controls, func(y casemate.Control) bool { return y.Name == x.Name })
 		if i < 0 {
 			c.Controls = append(c.Controls, x)
-		} else if x.State == "missing" && c.Controls[i].State != "missing" {
-			c.Controls[i] = x
+		} else if worse := []string{"on", "degraded", "missing"}; slices.Index(worse, x.State) > slices.Index(worse, c.Controls[i].State) {
+			c.Controls[i], c.Assurance = x, casemate.Weak
 		}
 	}
 	return c
@@ -171,11 +171,11 @@ func (b *backends) contained(ctx context.Context, name, path, version string, ru
 	if err != nil {
 		return unavailable("runtime", err)
 	}
-	if c, ok := b.remembered(key); ok && !b.afresh {
+	if c, ok := b.remembered(key); ok && !b.afresh && len(b.without) == 0 {
 		return c
 	}
 	c := b.try(ctx, name, version, run)
-	if c.Available {
+	if c.Available && len(b.without) == 0 {
 		b.remember(key, c)
 	}
 	return c
