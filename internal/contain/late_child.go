@@ -310,7 +310,7 @@ func (p *Program) caps(n int) {
 }
 
 func (p *Program) landlock(rules []Rule, g plan.Guest, f Facts, l Late) {
-	attr, abi := linux.LandlockAttr(linux.LandlockNet{Allow: g.Loopback})
+	attr, abi := linux.LandlockAttr(netOf(g))
 	p.Landlock = int64(abi)
 	set := p.open(unix.SYS_LANDLOCK_CREATE_RULESET, words(attr.Handled_access_fs, attr.Handled_access_net, attr.Scoped), 24, 0)
 	for _, r := range rules {

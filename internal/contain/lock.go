@@ -167,6 +167,14 @@ var landlockAccess = map[string]linux.LandlockAccess{
 	"write": linux.LandlockReadWrite, "write-exec": linux.LandlockReadWriteExec, "device": linux.LandlockDevice,
 }
 
+// netOf is what Landlock says of the network. It refuses to listen, and leaves
+// connecting to the network namespace, which has nothing to connect to: what
+// that says (the network is unreachable) programs give up at, and what Landlock
+// says (permission denied) many try again.
+func netOf(g plan.Guest) linux.LandlockNet {
+	return linux.LandlockNet{Allow: g.Loopback && !g.HostNetwork, Connect: true}
+}
+
 // landlock is the second wall around the files: the same grants, said once
 // more to another part of the kernel.
 func (in *Inside) landlock() error {
@@ -187,7 +195,7 @@ func (in *Inside) landlock() error {
 		rules = append(rules, linux.LandlockRule{Path: r.Path, Access: a})
 	}
 	// This process stops the guest for a commit from another thread.
-	abi, err := linux.LandlockHere(rules, linux.LandlockNet{Allow: in.Guest.Loopback && !in.Guest.HostNetwork, Connect: in.Guest.HostNetwork})
+	abi, err := linux.LandlockHere(rules, netOf(in.Guest))
 	in.report.Landlock = int64(abi)
 	return err
 }

@@ -52,9 +52,8 @@ type LandlockRule struct {
 
 // A LandlockNet says whether the domain may use TCP (ABI 4) and UDP (ABI 10)
 // at all: to bind, and to connect or send. Allow leaves both to the network
-// namespace, which then holds the loopback device alone. Connect is for the
-// host's own namespace: connect and send, and bind UDP, which resolvers do,
-// but not listen.
+// namespace. Connect leaves that connecting, sending, and binding UDP, which
+// resolvers do, but no listening.
 type LandlockNet struct {
 	Allow   bool
 	Connect bool
