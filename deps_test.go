@@ -67,6 +67,8 @@ var rules = []rule{
 // only names packages whose importers are these alone.
 var only = []rule{
 	{"./sandbox/process", []string{"./cmd/casemate"}, "cmd/casemate is the only importer of concrete backends"},
+	{"./sandbox/oci", []string{"./cmd/casemate"}, "cmd/casemate is the only importer of concrete backends"},
+	{"./sandbox/gvisor", []string{"./cmd/casemate"}, "cmd/casemate is the only importer of concrete backends"},
 	{"./internal/testenv", nil, "only tests may import it"},
 	{"./gateway/gatewaytest", nil, "only tests may import it"},
 	{"./sandbox/sandboxtest", nil, "only tests may import it"},
@@ -327,6 +329,10 @@ func TestJudges(t *testing.T) {
 		{"./gateway/mcp", "./sandbox/process", false},
 		{"./sandbox/process", "./sandbox/none", false},
 		{"./sandbox/process", "./internal/spawn", true},
+		{"./sandbox/oci", "./internal/contain", true},
+		{"./sandbox/oci", "./sandbox/process", false},
+		{"./sandbox/process", "./sandbox/oci", false},
+		{"./router", "./sandbox/oci", false},
 		{"./sandbox/process", "./router", false},
 		{"./internal/spawner", ".", false},
 		{"./internal/spawner", "./runners", false},
