@@ -28,7 +28,7 @@
 // # Starting and restoring
 //
 // A guest is started, never restored from a checkpoint. A restored interpreter
-// with many modules waits sooner than a started one (about 2.4 times), a static
+// with many modules answers two to three times sooner than a started one, a static
 // runner does not; but every guest of one checkpoint would wake with the
 // same random state, restore takes no descriptors but the three standard ones,
 // and a parked guest has either behind it. BenchmarkRestore measures it.

@@ -1,7 +1,6 @@
 package gvisor_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -17,13 +16,46 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
-func subject(t testing.TB) sandboxtest.Subject {
-	rt, err := gvisor.Find(context.Background(), os.Getenv)
-	if err != nil {
-		err = &testenv.Unsupported{What: "gvisor", Why: err.Error(), Fix: gvisor.Fix}
+// runsc is the one of this host, where an ordinary user has a way to it: root's
+// cache is none.
+func runsc(t testing.TB) gvisor.Runsc {
+	path := filepath.Join(testenv.Binaries(t).Dir, "runsc.d", "runsc")
+	if _, err := os.Stat(path); err != nil {
+		rt, err := gvisor.Find(t.Context(), os.Getenv)
+		if err != nil {
+			err = &testenv.Unsupported{What: "gvisor", Why: err.Error(), Fix: gvisor.Fix}
+		}
+		testenv.Require(t, "gvisor", err)
+		give(t, rt.Path, path)
 	}
-	testenv.Require(t, "gvisor", err)
+	rt, err := gvisor.Find(t.Context(), func(k string) string { return map[string]string{gvisor.Env: path}[k] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rt
+}
+
+func give(t testing.TB, from, to string) {
+	b, err := os.ReadFile(from)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(to), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(to, b, 0o755)
+	}
+	for _, p := range []string{filepath.Dir(to), to} {
+		if err == nil {
+			err = os.Chmod(p, 0o755) // whatever the umask is
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func subject(t testing.TB) sandboxtest.Subject {
 	built := testenv.Binaries(t)
+	rt := runsc(t)
 	return sandboxtest.Subject{
 		Name:     oci.Sentry,
 		Attacker: filepath.Join(testenv.Program(t, "sandbox/sandboxtest/attacker"), "attacker"),
@@ -51,3 +83,8 @@ func subject(t testing.TB) sandboxtest.Subject {
 }
 
 func TestSuite(t *testing.T) { sandboxtest.Run(t, subject(t)) }
+
+func TestSuiteAsUser(t *testing.T) {
+	s := subject(t)
+	testenv.AsUser(t, func(t *testing.T) { sandboxtest.Run(t, s) })
+}
