@@ -34,6 +34,11 @@ func executes(params, run string) string {
 	return "version: 1\ntools:\n  - name: a\n    parameters: " + params + "\n    run: {exec: " + run + "}\n"
 }
 
+// module is a manifest with one tool of a module: run on line 5.
+func module(params, run string) string {
+	return "version: 1\ntools:\n  - name: a\n    parameters: " + params + "\n    run: {wasm: " + run + "}\n"
+}
+
 // serves is a manifest with one MCP server: mcp on line 4, more on line 5.
 func serves(mcp, more string) string {
 	return "version: 1\ntools:\n  - name: a\n    mcp: " + mcp + "\n    " + more + "\n"
@@ -92,8 +97,8 @@ func mistakes() []mistake {
 		{"name twice", "version: 1\ntools:\n  - name: a\n    run: {python: {}}\n  - name: a\n    run: {shell: {}}\n", `5:11: tools[1].name: the name "a" is taken by the tool at line 3`, false},
 		{"name of an expansion", "version: 1\ntools:\n  - name: read_file\n    run: {python: {}}\n  - name: f\n    run: {builtin: files}\n    security: {filesystem: [{path: ., at: /w}]}\n", `5:11: tools[1].name: the name "read_file" is taken by the tool at line 3`, false},
 		{"no kind", "version: 1\ntools:\n  - name: a\n", "3:5: tools[0]: one of run, mcp is missing", true},
-		{"empty run", "version: 1\ntools:\n  - name: a\n    run: {}\n", "4:10: tools[0].run: one of exec, python, node, shell, builtin, mcp, wasm, http is missing", true},
-		{"two kinds", "version: 1\ntools:\n  - name: a\n    run: {python: {}, shell: {}}\n", `4:23: tools[0].run.shell: "shell" contradicts "python" at line 4: exactly one of exec, python, node, shell, builtin, mcp, wasm, http may stand here`, true},
+		{"empty run", "version: 1\ntools:\n  - name: a\n    run: {}\n", "4:10: tools[0].run: one of exec, python, node, shell, builtin, mcp, wasm, js, http is missing", true},
+		{"two kinds", "version: 1\ntools:\n  - name: a\n    run: {python: {}, shell: {}}\n", `4:23: tools[0].run.shell: "shell" contradicts "python" at line 4: exactly one of exec, python, node, shell, builtin, mcp, wasm, js, http may stand here`, true},
 		{"nothing for a mapping", "version: 1\ntools:\n  - name: a\n    run: {python: }\n", "4:19: tools[0].run.python: must be a mapping, not nothing; write {} for an empty one", true},
 		{"boolean as text", "version: 1\ntools:\n  - name: a\n    description: true\n    run: {python: {}}\n", `4:18: tools[0].description: must be text, not "true"; put it in quotes if it is meant as text`, true},
 		{"too many at once", "version: 1\ntools: []\n" + strings.Repeat("x", 1) + unknownKeys(30), "", true},
@@ -118,6 +123,14 @@ func mistakes() []mistake {
 		{"image by half a digest", imaged("x.io/y@sha256:00", "exec: {command: [/bin/true]}"), `4:12: tools[0].image: "sha256:00" is no digest; write sha256: and 64 lower-case hexadecimal digits after the @`, false},
 		{"image of a built-in tool", imaged("oci:x", "builtin: read_file"), "4:12: tools[0].image: a built-in tool is a part of Casemate, and of no image; take it away", false},
 		{"interpreter of an image", imaged("oci:x", "python: {interpreter: ./py}"), `5:33: tools[0].run.python.interpreter: "./py" is not a clean absolute path in the image`, false},
+		{"a module in a place of its own", module(textParams, "{module: w.wasm, stdin: \"{text}\"}"), `5:26: tools[0].run.wasm.module: "w.wasm" is not a path that begins with /, ./ or ~/`, true},
+		{"a module that leaves", module(textParams, "{module: ./../w.wasm, stdin: \"{text}\"}"), `5:26: tools[0].run.wasm.module: "./../w.wasm" leaves the folder of the configuration; write an absolute path if it is meant`, false},
+		{"no module", module(textParams, "{module: ./none.wasm, stdin: \"{text}\"}"), `5:26: tools[0].run.wasm.module: "./none.wasm" does not exist; build it, or correct the path`, false},
+		{"a module that is none", module(textParams, "{module: /etc, stdin: \"{text}\"}"), `5:26: tools[0].run.wasm.module: "/etc" cannot be used: it is no regular file of at most 256 MiB that can be read`, false},
+		{"an argument of a module that nothing uses", module(textParams, "{module: /bin/sh}"), `4:45: tools[0].parameters.properties.text: nothing uses the argument "text": put "{text}" into run.wasm.args or stdin, or take it away`, false},
+		{"an argument that a module has not", module(textParams, "{module: /bin/sh, args: [\"{test}\"], stdin: \"{text}\"}"), `5:42: tools[0].run.wasm.args[0]: there is no argument "test" among parameters.properties; did you mean "text"?`, false},
+		{"a function with arguments", module(textParams, "{module: /bin/sh, function: f, stdin: \"{text}\"}"), `5:48: tools[0].run.wasm.stdin: is of a command, and a function has all arguments as JSON; take it, or function, away`, false},
+		{"a function without a name", module(textParams, "{module: /bin/sh, function: \"\"}"), `5:45: tools[0].run.wasm.function: "" is not the name of an export`, true},
 		{"isolation", secured("isolation: docker"), `6:18: tools[0].security.isolation: "docker" is not one of auto, process, wasm, oci, gvisor, microvm, kube`, true},
 		{"system call", secured("syscalls: {deny: [Connect]}"), `6:25: tools[0].security.syscalls.deny[0]: "Connect" is not the name of a system call`, true},
 		{"system call twice", secured("syscalls: {deny: [connect, connect]}"), `6:34: tools[0].security.syscalls.deny[1]: "connect" stands here twice`, true},

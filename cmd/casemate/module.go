@@ -108,6 +108,11 @@ func (a *app) compileModule(ctx context.Context, init string, l *loaded, worker,
 			return "", err
 		}
 	}
+	of := m.path
+	if of == "" {
+		of = "QuickJS"
+	}
+	a.note("compiling %s: once, in a sandbox of its own", of)
 	if err := a.runCompiler(ctx, init, l, worker, m.runner, folder, stage); err != nil {
 		return "", err
 	}
