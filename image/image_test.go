@@ -184,8 +184,10 @@ func tree(t testing.TB, root string) (lines []string) {
 // A built is an image in a layout folder.
 type built struct {
 	dir    string
-	digest casemate.Digest // of its manifest
+	digest casemate.Digest // by which it is pinned
 	layers []casemate.Digest
+
+	manifest, config casemate.Digest
 }
 
 // A shape is what is written of an image, before it is written.
@@ -248,6 +250,7 @@ func (s shape) write(t testing.TB) built {
 	m["config"] = put(js(c), "application/vnd.oci.image.config.v1+json")
 	desc := put(js(m), typeManifest)
 	b.digest = desc["digest"].(casemate.Digest)
+	b.manifest, b.config = b.digest, m["config"].(map[string]any)["digest"].(casemate.Digest)
 	if s.platform != nil {
 		desc["platform"] = s.platform
 	}

@@ -246,6 +246,20 @@ func TestKilledPull(t *testing.T) {
 	}
 }
 
+// An image under the name of another is not found.
+func TestMovedImage(t *testing.T) {
+	b, s := two(t).write(t), store(t)
+	if _, err := s.Pull(timeout(t), b.reference(), Options{Unpack: within}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(s.path(b.digest, ""), s.path(someDigest, "")); err != nil {
+		t.Fatal(err)
+	}
+	if i, ok := s.Find(someDigest); ok {
+		t.Errorf("found %v", i)
+	}
+}
+
 // A pull that is given up ends, and leaves nothing.
 func TestCancelledPull(t *testing.T) {
 	b, s := two(t).write(t), store(t)

@@ -64,6 +64,9 @@ func TestUnpack(t *testing.T) {
 		"a link that is replaced while in use": {layers{{dir("a"), dir("b"), link("l", "a")}, {file("l/x", "1"), link("l", "b"), file("l/y", "2")}},
 			[]string{"a/", "a/x=1", "b/", "b/y=2", "l->b"}, ""},
 
+		"a link that is replaced through itself": {layers{{dir("a"), link("l", ".")}, {file("l/x", "1"), link("l/l", "a"), file("l/y", "2")}},
+			[]string{"a/", "a/y=2", "l->a", "x=1"}, ""},
+
 		"a file twice":              {layers{{file("a", "1"), file("a", "2")}}, nil, "stands twice"},
 		"a file and a link":         {layers{{file("a", "1"), link("a", "b")}}, nil, "stands twice"},
 		"a file and a folder":       {layers{{file("a", "1"), dir("a")}}, nil, "stands twice"},
