@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	quickjswasi "github.com/aperturerobotics/go-quickjs-wasi-reactor"
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/casemate/casemate/internal/guest"
@@ -133,6 +134,9 @@ func text(words ...string) plan.Guest {
 }
 
 func TestEngineIsTheOneThatIsBuiltIn(t *testing.T) {
+	if wasm.QuickJS != "quickjs-"+quickjswasi.Version {
+		t.Errorf("QuickJS is %s, and not %s", quickjswasi.Version, wasm.QuickJS)
+	}
 	info, _ := debug.ReadBuildInfo()
 	for _, d := range info.Deps {
 		if d.Path == "github.com/tetratelabs/wazero" && wasm.Engine == "wazero-"+d.Version && wasm.Version == "wazero "+d.Version[1:] {

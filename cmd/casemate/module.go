@@ -46,7 +46,7 @@ func (a *app) moduler(init string, l *loaded) func(context.Context, *casemate.To
 			return p, err
 		}
 		m := module{runner: wasm.Runner}
-		name := "quickjs-" + wasmDigest
+		name := wasm.QuickJS
 		if t.Run.JS != nil {
 			m.runner = wasm.RunnerJS
 		} else {

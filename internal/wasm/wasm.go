@@ -19,6 +19,9 @@ const Engine = "wazero-v1.12.0"
 // Version is the same as a receipt has it.
 const Version = "wazero 1.12.0"
 
+// QuickJS is the module that runs JavaScript, by its version. The same test knows.
+const QuickJS = "quickjs-v0.15.1"
+
 // Where things lie in the sandbox.
 const (
 	WorkerPath = "/.casemate/wasm"   // the worker
