@@ -80,6 +80,7 @@ func TestFindRefuses(t *testing.T) {
 	if err := os.WriteFile(fails, []byte("#!/bin/sh\nexit 7\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	t.Chdir(dir)
 	for _, c := range []struct {
 		name, says string
 		env        []string
