@@ -88,3 +88,5 @@ func TestSuiteAsUser(t *testing.T) {
 	s := subject(t)
 	testenv.AsUser(t, func(t *testing.T) { sandboxtest.Run(t, s) })
 }
+
+func BenchmarkSuite(b *testing.B) { sandboxtest.Benchmark(b, subject(b)) }

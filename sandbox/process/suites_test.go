@@ -89,3 +89,9 @@ func TestSuiteOfModulesAsUser(t *testing.T) {
 	subject(t)
 	testenv.AsUser(t, func(t *testing.T) { sandboxtest.Run(t, wasmSubject(t)) })
 }
+
+func BenchmarkSuite(b *testing.B) {
+	for _, s := range []sandboxtest.Subject{subject(b), wasmSubject(b)} {
+		b.Run(s.Name, func(b *testing.B) { sandboxtest.Benchmark(b, s) })
+	}
+}
