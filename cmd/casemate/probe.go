@@ -24,7 +24,7 @@ type probeRow struct {
 	name  string
 	tried string
 	run   func(*probeSite, context.Context, *attackRow) // by a program of the host's processor
-	wasm  func(*probeSite, context.Context, *attackRow) // by a module
+	wasm  func(*probeSite, context.Context, *attackRow) // by a module; beside wasmAttacks
 	na    map[string]string                             // why a backend cannot be subject to it
 }
 
@@ -103,7 +103,7 @@ holds alone must turn, or the probe would prove nothing.`,
 					}
 					return nil
 				} else {
-					a.note("no network namespace can be made here, so nothing is sent to any address: %v", err)
+					a.note("the probe has no network namespace of its own, so that nothing is sent but to its own listeners on loopback: %v", err)
 				}
 			}
 			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -123,7 +123,7 @@ holds alone must turn, or the probe would prove nothing.`,
 
 // probeRows are all attacks, in the order of the matrix.
 func probeRows() []probeRow {
-	return slices.Concat(probeFileRows, probeSightRows, probeKernelRows, probeNetworkRows, probeBombRows, probeScopeRows)
+	return slices.Concat(probeFileRows, probeSightRows, probeKernelRows, probeNetworkRows, probeBombRows, probeScopeRows, probeWasmRows)
 }
 
 func (a *app) probe(ctx context.Context, o probeOptions) error {
@@ -200,7 +200,9 @@ func (row probeRow) attack(ctx context.Context, s *probeSite) *attackRow {
 	cell := &attackRow{Attack: row.name}
 	run := row.run
 	if s.backend == "wasm" {
-		run = row.wasm
+		if run = row.wasm; run == nil {
+			run = wasmAttacks()[row.name]
+		}
 	}
 	switch why := row.na[s.backend]; {
 	case s.absent != "":

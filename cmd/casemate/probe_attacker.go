@@ -85,7 +85,11 @@ func (s *probeSite) settle(ctx context.Context) error {
 
 // honest makes one call that attacks nothing.
 func (s *probeSite) honest(ctx context.Context) (*casemate.ErrorJSON, error) {
-	cmd := s.place.command(ctx, "call", "--json", "attacker", "do="+s.batch([]string{"sleep", "0"}))
+	args := []string{"call", "--json", "attacker", "do=" + s.batch([]string{"sleep", "0"})}
+	if s.backend == "wasm" {
+		args = []string{"call", "--json", "random"}
+	}
+	cmd := s.place.command(ctx, args...)
 	out, err := cmd.Output()
 	var o struct {
 		Backend  string              `json:"backend"`
@@ -236,6 +240,12 @@ func (s *probeSite) configure(degraded []string) error {
 		fmt.Fprintf(&b, "host: {allow_degraded: [%s]}\n", strings.Join(degraded, ", "))
 	}
 	b.WriteString("tools:\n")
+	if s.backend == "wasm" {
+		if err := s.configureWasm(&b); err != nil {
+			return err
+		}
+		return os.WriteFile(s.place.path("casemate.yaml"), []byte(b.String()), 0o644)
+	}
 	limits := fmt.Sprintf("isolation: %s, network: none, memory: %d, disk: %d, processes: %d, output: %d, timeout: 20s", s.backend, probeMemory, probeDisk, probeProcesses, probeOutput)
 	program := fmt.Sprintf("{path: %q, at: %s, access: read, execute: true}", s.place.self, attackerAt)
 	tool := func(name, mounts string) {

@@ -18,9 +18,9 @@ var probeNetworkRows = []probeRow{
 		run: func(s *probeSite, ctx context.Context, r *attackRow) {
 			s.reached(s.sender(ctx, r), r, []string{metadataAddr + ":80"}, nil)
 		}},
-	{name: "dns-tunnel", tried: "send datagrams to name servers at 127.0.0.53, 192.0.2.53 and 169.254.169.254, here sockets of the probe's",
+	{name: "dns-tunnel", tried: "send datagrams to name servers at 127.0.0.1, 127.0.0.53, 192.0.2.53 and 169.254.169.254, here sockets of the probe's",
 		run: func(s *probeSite, ctx context.Context, r *attackRow) {
-			s.reached(s.sender(ctx, r), r, nil, []string{"127.0.0.53:53", resolverAddr + ":53", metadataAddr + ":53"})
+			s.reached(s.sender(ctx, r), r, nil, []string{"127.0.0.1:0", "127.0.0.53:53", resolverAddr + ":53", metadataAddr + ":53"})
 		}},
 	{name: "way-out", tried: "look for a route or a network device beyond loopback",
 		run: func(s *probeSite, ctx context.Context, r *attackRow) {
@@ -28,10 +28,6 @@ var probeNetworkRows = []probeRow{
 		}},
 	{name: "abstract-socket", tried: "connect to an abstract unix socket of the host",
 		run: func(s *probeSite, ctx context.Context, r *attackRow) {
-			if s.net == nil {
-				r.na(noNetwork)
-				return
-			}
 			name := "casemate-probe-" + strconv.Itoa(os.Getpid())
 			s.unixTrap(ctx, r, "@"+name, "abstract", name)
 		}},

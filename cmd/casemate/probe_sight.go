@@ -99,8 +99,12 @@ func (s *probeSite) hostProcess(ctx context.Context, r *attackRow) {
 	r.judge(found || out[1].Through && !own, "it sees %s processes, not the victim among them; a signal to number %s: %s", out[4].Got, pid, short(out[1].Got))
 }
 
-// ownUid looks at the sandbox's processes from outside while a call lasts.
 func (s *probeSite) ownUid(ctx context.Context, r *attackRow) {
+	s.uids(ctx, r, func() bool { _, ok := s.one(ctx, r, "attacker", "sleep", "1500"); return ok })
+}
+
+// uids looks at the sandbox's processes from outside while a call lasts.
+func (s *probeSite) uids(ctx context.Context, r *attackRow, call func() bool) {
 	if os.Geteuid() != 0 {
 		r.na("an ordinary user's sandboxes have that user's number on the host; a user namespace holds nothing else for them")
 		return
@@ -120,7 +124,7 @@ func (s *probeSite) ownUid(ctx context.Context, r *attackRow) {
 			}
 		}
 	})
-	_, ok := s.one(ctx, r, "attacker", "sleep", "1500")
+	ok := call()
 	close(stop)
 	watch.Wait()
 	if !ok {
@@ -204,19 +208,24 @@ func (s *probeSite) devices(ctx context.Context, r *attackRow) {
 	nodes := strings.Fields(out[0].Got)
 	var more []string
 	for _, d := range nodes {
-		if _, number, _ := strings.Cut(d, "="); !harmlessDevice(number) {
+		if _, number, _ := strings.Cut(d, "="); !harmlessDevice(number) && !s.sentrys(d) {
 			more = append(more, d)
 		}
 	}
 	for _, o := range out[1:] {
-		if o.Through && !(o.Tried == "exists /dev/console" && len(more) == 0) {
+		if o.Through && !(o.Tried == "exists /dev/console" && len(more) == 0) && !s.sentrys(strings.TrimPrefix(o.Tried, "exists ")) {
 			more = append(more, o.Tried)
-		}
-		if s.backend == "gvisor" && o.Tried == "exists /dev/net/tun" && o.Through {
-			more = more[:len(more)-1] // its own kernel's
 		}
 	}
 	r.judge(len(more) > 0, "it has %d, none of a disk, of memory or of the host's consoles; others: %s", len(nodes), orNone(more))
+}
+
+// sentrys says whether a path is of gVisor's own kernel: its devices and its
+// /proc are made of that process's memory, which the profile bounds, and lead
+// nowhere.
+func (s *probeSite) sentrys(path string) bool {
+	path, _, _ = strings.Cut(path, "=")
+	return s.backend == "gvisor" && (strings.HasPrefix(path, "/proc/") || slices.Contains([]string{"/dev/", "/dev/char/", "/dev/net/", "/dev/fuse", "/dev/net/tun"}, path))
 }
 
 // writable compares what could be written with what the profile says.
@@ -237,7 +246,7 @@ func (s *probeSite) writable(ctx context.Context, r *attackRow) {
 	var more []string
 	for _, p := range f[2:] {
 		_, number, device := strings.Cut(p, "=")
-		if !slices.Contains([]string{"/tmp/", "/out/", "/dev/shm/"}, p) && !(device && harmlessDevice(number)) {
+		if !slices.Contains([]string{"/tmp/", "/out/", "/dev/shm/"}, p) && !(device && harmlessDevice(number)) && !s.sentrys(p) {
 			more = append(more, p)
 		}
 	}

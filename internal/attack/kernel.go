@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,6 +63,10 @@ func calls(a []string) (string, error) {
 	return strings.Join(through, " "), nil
 }
 
+// childTime bounds a child: a kernel that has no foreign interface may never
+// come back from one.
+const childTime = 2 * time.Second
+
 // child runs this program again for one batch of attempts, of which one may
 // end it. It returns what the last of them said.
 func child(flags uintptr, do ...[]string) (Outcome, error) {
@@ -77,7 +83,9 @@ func child(flags uintptr, do ...[]string) (Outcome, error) {
 	if err != nil {
 		return o, err
 	}
-	cmd := exec.Command(self, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), childTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Stdin = bytes.NewReader(in)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.Output()
