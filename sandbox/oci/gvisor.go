@@ -16,9 +16,8 @@ const Sentry = "gvisor"
 // terminals and /proc are the Sentry's own.
 func sentrySpec(g plan.Guest) ([]byte, error) {
 	s := base(g)
-	for _, l := range []rlimit{{"RLIMIT_RTPRIO", 0, 0}, {"RLIMIT_NICE", 0, 0}, {"RLIMIT_SIGPENDING", 4096, 4096}, {"RLIMIT_MSGQUEUE", 800 << 10, 800 << 10}} {
-		s.Process.Rlimits = append(s.Process.Rlimits, l) // the Sentry lets no process set these
-	}
+	s.Process.Rlimits = append(s.Process.Rlimits, // the Sentry lets no process set these
+		rlimit{"RLIMIT_RTPRIO", 0, 0}, rlimit{"RLIMIT_NICE", 0, 0}, rlimit{"RLIMIT_SIGPENDING", 4096, 4096}, rlimit{"RLIMIT_MSGQUEUE", 800 << 10, 800 << 10})
 	s.Mounts = []any{
 		mount{"/proc", "proc", "proc", []string{"nosuid", "nodev", "noexec"}},
 		mount{"/dev", "tmpfs", "tmpfs", []string{"nosuid", "noexec"}},
