@@ -103,6 +103,14 @@ func TestRefusedImages(t *testing.T) {
 		"a changed manifest": {nil, func(t *testing.T, b *built) {
 			put(t, b.blob(b.digest), func(x []byte) []byte { return append(x, ' ') })
 		}, casemate.Invalid, "digest"},
+		"a changed configuration": {nil, func(t *testing.T, b *built) {
+			put(t, b.blob(b.config), func(x []byte) []byte { return bytes.Replace(x, []byte("EVIL=1"), []byte("EVIL=2"), 1) })
+		}, casemate.Invalid, "digest"},
+		"a changed manifest of an index": {func(s *shape) {
+			s.inner, s.platform = true, map[string]any{"os": "linux", "architecture": runtime.GOARCH}
+		}, func(t *testing.T, b *built) {
+			put(t, b.blob(b.manifest), func(x []byte) []byte { return bytes.Replace(x, []byte(`{"config"`), []byte(`{"Config"`), 1) })
+		}, casemate.Invalid, "digest"},
 		"a changed layer":         {nil, func(t *testing.T, b *built) { put(t, b.blob(b.layers[1]), flip) }, casemate.Invalid, "digest"},
 		"a changed layer of gzip": {func(s *shape) { s.compress = "gzip" }, func(t *testing.T, b *built) { put(t, b.blob(b.layers[0]), flip) }, casemate.Invalid, "digest"},
 		"a layer that is cut short": {nil, func(t *testing.T, b *built) {
