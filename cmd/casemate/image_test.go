@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net"
@@ -22,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/casemate/casemate/catalog"
 	"github.com/casemate/casemate/internal/testenv"
 )
 
@@ -291,6 +293,50 @@ func TestImageCommand(t *testing.T) {
 	}
 	t.Run("this user", pull)
 	t.Run("an ordinary user", func(t *testing.T) { testenv.AsUser(t, pull) })
+}
+
+// TestImageIsLocked resolves what pins nothing once; from then on the lock
+// counts, and what the folder has by now is not taken.
+func TestImageIsLocked(t *testing.T) {
+	p := newImagePlace(t)
+	folder, digest, _ := strings.Cut(imageLayout(t, 10), "@")
+	other, _, _ := strings.Cut(imageLayout(t, 11), "@")
+	if out, err := p.command("image", "pull", folder).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	config := filepath.Join(p.dir, "casemate.yaml")
+	if err := os.WriteFile(config, []byte("version: 1\ntools: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	get := func() string {
+		t.Helper()
+		c, err := catalog.Load(config, catalog.Options{})
+		if err == nil {
+			err = c.CheckLock()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := &app{console: &console{out: io.Discard, err: io.Discard}}
+		i, err := a.imageFor(t.Context(), &loaded{Config: c, state: filepath.Join(p.dir, "state", "casemate")}, folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(i.Digest)
+	}
+	if got := get(); got != digest {
+		t.Errorf("%s, and not %s", got, digest)
+	}
+	if b, err := os.ReadFile(filepath.Join(p.dir, "casemate.lock")); err != nil || !strings.Contains(string(b), digest) {
+		t.Errorf("the lock is %s, %v", b, err)
+	}
+	dir := strings.TrimPrefix(folder, "oci:")
+	if err := errors.Join(os.RemoveAll(dir), os.Rename(strings.TrimPrefix(other, "oci:"), dir)); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(); got != digest {
+		t.Errorf("%s, and not what is locked", got)
+	}
 }
 
 // TestKilledPull kills a pull while its other process unpacks: that ends too,
