@@ -147,6 +147,9 @@ func (a *app) rooted(ctx context.Context, l *loaded, t *casemate.Tool, c router.
 		}
 		return t, nil, err
 	}
+	if len(i.Layers) == 0 { // which would be the host's folders
+		bug("an image without a folder")
+	}
 	with := *t
 	with.Image = &casemate.Image{Reference: t.Image.Reference, Digest: i.Digest}
 	return &with, i.Layers, nil
