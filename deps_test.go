@@ -72,6 +72,7 @@ var only = []rule{
 	{"./internal/testenv", nil, "only tests may import it"},
 	{"./gateway/gatewaytest", nil, "only tests may import it"},
 	{"./sandbox/sandboxtest", nil, "only tests may import it"},
+	{"./internal/attack", []string{"./cmd/casemate", "./sandbox/sandboxtest", "./sandbox/sandboxtest/attacker"}, "attacks are for demo, probe and tests alone"},
 }
 
 // initMayNot lists what the closure of casemate-init may not hold, and why.
@@ -239,7 +240,7 @@ func judgeSource(name string, src any) ([]string, error) {
 	}
 	test := strings.HasSuffix(name, "_test.go")
 	// The attacker is a guest, which makes what calls it likes.
-	linux := path.Dir(name) == "internal/linux" || path.Dir(name) == "sandbox/sandboxtest/attacker"
+	linux := path.Dir(name) == "internal/linux" || path.Dir(name) == "internal/attack"
 	var bad []string
 	names := map[string]bool{} // by which syscall and unix are known here
 	for _, i := range f.Imports {
@@ -378,7 +379,7 @@ func TestJudges(t *testing.T) {
 		{"internal/spawn/a_test.go", `package a; import "syscall"; var _ = syscall.RawSyscall`, true},
 		{"internal/spawn/a_test.go", `package a; import "unsafe"; var _ unsafe.Pointer`, false},
 		{"internal/spawn/a_unsafe_test.go", `package a; import "unsafe"; var _ unsafe.Pointer`, true},
-		{"sandbox/sandboxtest/attacker/main.go", `package main; import "syscall"; var _ = syscall.RawSyscall`, true},
+		{"internal/attack/kernel.go", `package attack; import "syscall"; var _ = syscall.RawSyscall`, true},
 		{"sandbox/sandboxtest/a.go", `package a; import "syscall"; var _ = syscall.RawSyscall`, false},
 		{"router/a.go", `package a; import "C"`, false},
 	} {

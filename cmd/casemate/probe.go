@@ -210,7 +210,7 @@ func (row probeRow) attack(ctx context.Context, s *probeSite) *attackRow {
 	case why != "":
 		cell.na("%s", why)
 	case run == nil:
-		cell.na("a module has no way to try it: it is given no system call, no process and no device")
+		cell.na("a module is given the calls of WASI and no other: no system call, process, device, mode of a file or address; what its worker has, wasm-worker and own-uid look at")
 		if s.backend != "wasm" {
 			cell.na("it is an attack by a module, which runs on wasm alone")
 		}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -79,6 +80,20 @@ func (s *probeSite) bomb(ctx context.Context, r *attackRow, tool string) (a answ
 	return a, true
 }
 
+// counted judges what a module says it got.
+func (s *probeSite) counted(ctx context.Context, r *attackRow, tool string, least, most int, what string) {
+	said, ok := s.module(ctx, r, tool)
+	if !ok {
+		return
+	}
+	n, err := strconv.Atoi(said)
+	if err != nil || n < least {
+		r.failed("the module said %q", short(said))
+		return
+	}
+	r.judge(n > most, "it got %d %s, and may have %d", n, what, most)
+}
+
 // traps judges modules that break the rules of the machine.
 func (s *probeSite) traps(ctx context.Context, r *attackRow, tools ...string) {
 	var said, ran []string
@@ -139,6 +154,12 @@ func wasmAttacks() map[string]func(*probeSite, context.Context, *attackRow) {
 				n := strings.TrimSpace(a.text)
 				r.judge(!a.failed && n != "0" && n != "1", "it ended with %q times 128 MiB", short(n))
 			}
+		},
+		"disk-bomb": func(s *probeSite, ctx context.Context, r *attackRow) {
+			s.counted(ctx, r, "disk", 1, probeDisk>>20, "MiB")
+		},
+		"fd-bomb": func(s *probeSite, ctx context.Context, r *attackRow) {
+			s.counted(ctx, r, "descriptors", 10, 4096, "descriptors")
 		},
 		"output-flood": func(s *probeSite, ctx context.Context, r *attackRow) {
 			if a, ok := s.bomb(ctx, r, "flood"); ok {
