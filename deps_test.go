@@ -69,7 +69,7 @@ var only = []rule{
 	{"./sandbox/process", []string{"./cmd/casemate"}, "cmd/casemate is the only importer of concrete backends"},
 	{"./sandbox/oci", []string{"./cmd/casemate"}, "cmd/casemate is the only importer of concrete backends"},
 	{"./sandbox/gvisor", []string{"./cmd/casemate"}, "cmd/casemate is the only importer of concrete backends"},
-	{"./internal/testenv", nil, "only tests may import it"},
+	{"./internal/testenv", []string{"./sandbox/sandboxtest"}, "only tests may import it, and what only tests import"},
 	{"./gateway/gatewaytest", nil, "only tests may import it"},
 	{"./sandbox/sandboxtest", nil, "only tests may import it"},
 	{"./internal/attack", []string{"./cmd/casemate", "./sandbox/sandboxtest", "./sandbox/sandboxtest/attacker"}, "attacks are for demo, probe and tests alone"},
