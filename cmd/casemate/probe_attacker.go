@@ -70,7 +70,7 @@ func (s *probeSite) settle(ctx context.Context) error {
 			return err
 		}
 		if e == nil {
-			s.degraded = degraded
+			s.degraded, s.absent = degraded, ""
 			return nil
 		}
 		if s.absent = e.Message; e.Fix != "" {

@@ -27,7 +27,7 @@ func runProbe(t *testing.T, args ...string) (r probeReport, code int) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(built.Casemate, append([]string{"probe", "--json"}, args...)...)
-	cmd.Dir, cmd.Env = work, scriptEnv(t, work)
+	cmd.Dir, cmd.Env = work, append(scriptEnv(t, work), runscHere(t))
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
@@ -112,7 +112,7 @@ func TestProbeNotices(t *testing.T) {
 		{"name", []string{"host-name"}, nil},
 		{"dumpable", []string{"first-process"}, nil},
 		{"seal", []string{"writable-paths"}, nil},
-		{"namespace-net", []string{"namespaces", "dns-tunnel"}, []string{"tcp", "metadata-api"}},
+		{"namespace-net", []string{"namespaces", "dns-tunnel", "tcp", "metadata-api"}, []string{"abstract-socket"}},
 		{"namespace-net,landlock", []string{"namespaces", "dns-tunnel", "tcp", "metadata-api", "abstract-socket"}, nil},
 		{"namespace-ipc", []string{"namespaces", "shared-memory"}, nil},
 		{"namespace-cgroup", []string{"namespaces"}, nil},
