@@ -106,7 +106,7 @@ func (r *probeReport) markdown() string {
 	columns := r.columns()
 	p("# What holds on which backend")
 	p("")
-	p("Written by `casemate probe --markdown` on one host: run `casemate probe` on yours. Each row is an attack that a program makes from inside a sandbox, on victims that the probe made; a verdict rests on what the victim's side saw. `n/a` has its reason below the table. What each wall is, `security-model.md` says.")
+	p("Written by `casemate probe --markdown` on one host: run `casemate probe` on yours. Each row is an attack that a program makes from inside a sandbox, on victims that the probe made; where there is a victim, the verdict rests on what its side saw, and elsewhere on what the kernel answered the program. `n/a` has its reason below the table. What each wall is, `security-model.md` says.")
 	p("")
 	p("Host: %s, %s, user %d; casemate %s; %.0f s.", cell(r.Host.Kernel), r.Host.Arch, r.Host.Uid, cell(r.Host.Version), r.Host.Seconds)
 	p("")
