@@ -126,7 +126,7 @@ func (b *backends) degraded() []string {
 
 // oci tries each runtime of containers until one works.
 func (b *backends) oci(ctx context.Context) casemate.Capabilities {
-	found, err := oci.Find(ctx, os.Getenv)
+	found, err := oci.Find(ctx, os.Getenv, b.loaded.writable())
 	if err != nil {
 		return unavailable("runtime", err)
 	}
@@ -151,7 +151,7 @@ func (b *backends) oci(ctx context.Context) casemate.Capabilities {
 
 // gvisor tries runsc.
 func (b *backends) gvisor(ctx context.Context) casemate.Capabilities {
-	rt, err := gvisor.Find(ctx, os.Getenv)
+	rt, err := gvisor.Find(ctx, os.Getenv, b.loaded.writable())
 	if err != nil {
 		return unavailable("runtime", err)
 	}

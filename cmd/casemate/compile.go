@@ -51,6 +51,21 @@ func (l *loaded) serving(only casemate.ToolName) []*casemate.Tool {
 	return out
 }
 
+// writable are the paths of the host that tools may write.
+func (l *loaded) writable() (paths []string) {
+	if l == nil || l.Config == nil {
+		return nil
+	}
+	for _, t := range slices.Concat(l.Tools, l.Servers) {
+		for _, m := range t.Security.Filesystem {
+			if m.Access == casemate.Write {
+				paths = append(paths, m.Path)
+			}
+		}
+	}
+	return paths
+}
+
 // compile turns the tools into the spawner's plan; only, where it is not
 // empty, that one. A tool that cannot be had on this host is refused by name
 // and does not keep the others away.
@@ -87,13 +102,7 @@ func (a *app) compiled(ctx context.Context, l *loaded, init string, tools []*cas
 		}
 		in.own = append(in.own, filepath.Join(config, "casemate"))
 	}
-	for _, t := range slices.Concat(l.Tools, l.Servers) {
-		for _, m := range t.Security.Filesystem {
-			if m.Access == casemate.Write {
-				in.writable = append(in.writable, m.Path)
-			}
-		}
-	}
+	in.writable = l.writable()
 	pinned := l.Pinned()
 	type made struct {
 		plan.Guest

@@ -55,7 +55,7 @@ func (p *planner) contained(g plan.Guest, f Facts) {
 	p.add(Step{Kind: Private}, Step{Kind: Stage})
 	p.allow("/", "list")
 	if len(g.Layers) > 0 {
-		p.names()
+		p.names(g)
 	} else {
 		p.system(f, false)
 	}

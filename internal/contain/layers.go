@@ -19,8 +19,11 @@ import (
 
 // names adds the files of /etc that say which host this is; the rest is the
 // image's.
-func (p *planner) names() {
+func (p *planner) names(g plan.Guest) {
 	p.dir("etc")
+	if Sentry(g) {
+		p.dir("sys") // where it mounts, by a path that a link of the image could lead elsewhere
+	}
 	for _, e := range etcFiles {
 		if e[0] == "hosts" || e[0] == "hostname" || e[0] == "resolv.conf" {
 			p.add(Step{Kind: File, Path: "etc/" + e[0], Text: e[1]})

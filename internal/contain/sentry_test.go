@@ -86,3 +86,14 @@ func TestSentryWalls(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// What the Sentry mounts lies on a folder of ours, whatever an image has there.
+func TestSentryMountPoints(t *testing.T) {
+	steps, _ := Plan(plan.Guest{Backend: "gvisor", Runner: "shell", Layers: []string{"/layer"}}, Facts{}, nil)
+	image := slices.IndexFunc(steps, func(s Step) bool { return s.Kind == Image })
+	for _, path := range []string{"proc", "dev", "sys", "tmp", "out", "dev/shm"} {
+		if i := slices.IndexFunc(steps, func(s Step) bool { return s.Kind == Dir && s.Path == path }); i < 0 || i > image {
+			t.Errorf("/%s is the image's: step %d, and the image's is %d", path, i, image)
+		}
+	}
+}

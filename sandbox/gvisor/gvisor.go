@@ -39,16 +39,15 @@ import (
 	"debug/buildinfo"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/owned"
 )
 
 // Pinned is the version that "make runsc" builds, and Oldest its day: nothing
@@ -71,17 +70,18 @@ type Runsc struct {
 }
 
 // Find returns the runsc that the environment means. It runs it, to ask its
-// version, and gives it 5 s to answer. Errors are of kind Unsupported.
-func Find(ctx context.Context, getenv func(string) string) (Runsc, error) {
+// version, and gives it 5 s to answer. One that lies in one of grants, the paths
+// that tools may write, is refused before. Errors are of kind Unsupported.
+func Find(ctx context.Context, getenv func(string) string, grants []string) (Runsc, error) {
 	path, err := candidate(getenv)
 	if err != nil {
 		return Runsc{}, refuse(err, Fix)
 	}
+	if err := owned.Program(path, grants); err != nil {
+		return Runsc{}, refuse(err, "install it where only you or root can write, and no tool")
+	}
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return Runsc{}, refuse(err, Fix)
-	}
-	if err := owned(path); err != nil {
-		return Runsc{}, refuse(err, "install it where only you or root can write")
 	}
 	v, err := version(ctx, path)
 	if err != nil {
@@ -136,27 +136,6 @@ func cache(getenv func(string) string) string {
 func program(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
-}
-
-// owned says why others than the caller and root could change what is run:
-// the file and every folder above it, but for sticky folders.
-func owned(path string) error {
-	for p := path; ; p = filepath.Dir(p) {
-		info, err := os.Lstat(p)
-		if err != nil {
-			return err
-		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-			return fmt.Errorf("%s belongs to somebody else", p)
-		}
-		if info.Mode()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 {
-			return fmt.Errorf("%s can be written by others", p)
-		}
-		if p == filepath.Dir(p) {
-			return nil
-		}
-	}
 }
 
 const answerTime = 5 * time.Second

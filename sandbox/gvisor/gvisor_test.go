@@ -53,7 +53,7 @@ func TestFindOrder(t *testing.T) {
 		{"home", home, []string{"HOME", dir + "/home", "PATH", dir + "/path"}},
 		{"path", path, []string{"XDG_CACHE_HOME", dir + "/none", "HOME", dir + "/home", "PATH", dir + "/none:" + dir + "/path"}},
 	} {
-		r, err := Find(context.Background(), env(c.env...))
+		r, err := Find(context.Background(), env(c.env...), nil)
 		if err != nil || r.Path != c.want || r.Version != "release-20260914.0" {
 			t.Errorf("%s: %+v %v", c.name, r, err)
 		}
@@ -103,7 +103,7 @@ func TestFindRefuses(t *testing.T) {
 		if len(e) > 0 && e[0] == Env {
 			e = append(e, "XDG_CACHE_HOME", cache)
 		}
-		_, err := Find(context.Background(), env(e...))
+		_, err := Find(context.Background(), env(e...), nil)
 		ce, ok := errors.AsType[*casemate.Error](err)
 		if !ok || ce.Kind != casemate.Unsupported || ce.Fix == "" || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", c.name, err)
@@ -130,5 +130,22 @@ func TestPinnedIsBuilt(t *testing.T) {
 	}
 	if !strings.Contains(Pinned, "-"+Oldest) {
 		t.Fatal(Oldest + " is not the day of " + Pinned)
+	}
+}
+
+// A runsc that a tool may write is not run.
+func TestFindRefusesGranted(t *testing.T) {
+	dir := t.TempDir()
+	p := fake(t, dir+"/cache/casemate/runsc-"+Pinned, good)
+	ran := dir + "/ran"
+	if err := os.WriteFile(p, []byte("#!/bin/sh\ntouch "+ran+"\necho "+good+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Find(t.Context(), env("XDG_CACHE_HOME", dir+"/cache"), []string{dir + "/cache"})
+	if casemate.KindOf(err) != casemate.Unsupported || !strings.Contains(err.Error(), "lies in the write grant") {
+		t.Error(err)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("it was run")
 	}
 }

@@ -21,14 +21,14 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 func runsc(t testing.TB) gvisor.Runsc {
 	path := filepath.Join(testenv.Binaries(t).Dir, "runsc.d", "runsc")
 	if _, err := os.Stat(path); err != nil {
-		rt, err := gvisor.Find(t.Context(), os.Getenv)
+		rt, err := gvisor.Find(t.Context(), os.Getenv, nil)
 		if err != nil {
 			err = &testenv.Unsupported{What: "gvisor", Why: err.Error(), Fix: gvisor.Fix}
 		}
 		testenv.Require(t, "gvisor", err)
 		give(t, rt.Path, path)
 	}
-	rt, err := gvisor.Find(t.Context(), func(k string) string { return map[string]string{gvisor.Env: path}[k] })
+	rt, err := gvisor.Find(t.Context(), func(k string) string { return map[string]string{gvisor.Env: path}[k] }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/owned"
 )
 
 // The runtimes, the one that is asked first in front, with the oldest version
@@ -29,13 +30,19 @@ const Fix = "install runc 1.1 or newer (Debian, Ubuntu: apt install runc; Fedora
 // front. Whether one works on this host only a container shows. It runs each, to
 // ask its version, and gives it 5 s to answer. An error is of kind Unsupported.
 //
+// One that others could change, or a tool, for it lies in one of grants, the paths
+// that tools may write, is not run and passed over.
+//
 // They are looked for on PATH, and beside each folder "bin" of it in that called
 // "sbin", where distributions put them and a user's PATH often does not lead.
-func Find(ctx context.Context, getenv func(string) string) ([]Runtime, error) {
+func Find(ctx context.Context, getenv func(string) string, grants []string) ([]Runtime, error) {
 	var found []Runtime
 	why := "there is no runc and no crun"
 	for _, want := range runtimes {
-		path := look(want.name, getenv("PATH"))
+		path, err := look(want.name, getenv("PATH"), grants)
+		if err != nil {
+			why = err.Error()
+		}
 		if path == "" {
 			continue
 		}
@@ -52,8 +59,9 @@ func Find(ctx context.Context, getenv func(string) string) ([]Runtime, error) {
 	return found, nil
 }
 
-// look returns the real path of a program, or "".
-func look(name, path string) string {
+// look returns the real path of a program, or "", and why the last that it passed
+// over may not be run.
+func look(name, path string, grants []string) (_ string, why error) {
 	for dir := range strings.SplitSeq(path, ":") {
 		if !filepath.IsAbs(dir) { // the working folder is anybody's
 			continue
@@ -67,12 +75,17 @@ func look(name, path string) string {
 			if err != nil {
 				continue
 			}
-			if _, err := exec.LookPath(real); err == nil {
-				return real
+			if _, err := exec.LookPath(real); err != nil {
+				continue
 			}
+			if err := owned.Program(filepath.Join(dir, name), grants); err != nil {
+				why = err
+				continue
+			}
+			return real, why
 		}
 	}
-	return ""
+	return "", why
 }
 
 // ask has a program say its version.

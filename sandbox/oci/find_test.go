@@ -56,7 +56,7 @@ func TestFind(t *testing.T) {
 			if c.crun != "" {
 				program(t, dir+"/bin", "crun", c.crun)
 			}
-			got, err := Find(t.Context(), func(string) string { return "relative:" + dir + "/bin" })
+			got, err := Find(t.Context(), func(string) string { return "relative:" + dir + "/bin" }, nil)
 			if c.refused {
 				e, _ := err.(*casemate.Error)
 				if e == nil || e.Kind != casemate.Unsupported || e.Fix != Fix || !strings.Contains(e.Error(), c.want) {
@@ -76,7 +76,39 @@ func TestFind(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Find(t.Context(), func(string) string { return "" }); casemate.KindOf(err) != casemate.Unsupported {
+	if _, err := Find(t.Context(), func(string) string { return "" }, nil); casemate.KindOf(err) != casemate.Unsupported {
 		t.Errorf("without PATH: %v", err)
+	}
+}
+
+// A program that a tool may write, or a stranger, is never run.
+func TestFindPassesOver(t *testing.T) {
+	dir := t.TempDir()
+	ran := filepath.Join(dir, "ran")
+	program(t, dir+"/granted", "runc", "touch "+ran+"; echo runc version 1.1.5")
+	program(t, dir+"/loose", "runc", "touch "+ran+"; echo runc version 1.1.5")
+	program(t, dir+"/good", "runc", "echo runc version 1.2.3")
+	if err := os.Mkdir(dir+"/linked", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(dir+"/granted/runc", dir+"/linked/runc"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir+"/loose", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	bad := dir + "/granted:" + dir + "/linked:" + dir + "/loose"
+	grants := []string{dir + "/granted"}
+	got, err := Find(t.Context(), func(string) string { return bad + ":" + dir + "/good" }, grants)
+	if err != nil || len(got) != 1 || got[0].Path != dir+"/good/runc" {
+		t.Errorf("%v %v", got, err)
+	}
+	for path, want := range map[string]string{bad: "can be written by others", dir + "/linked": "lies in the write grant"} {
+		if _, err := Find(t.Context(), func(string) string { return path }, grants); casemate.KindOf(err) != casemate.Unsupported || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("one was run")
 	}
 }

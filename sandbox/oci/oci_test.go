@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
 // runtime is the runc of this host.
 func runtime(t testing.TB) oci.Runtime {
-	found, err := oci.Find(t.Context(), func(string) string { return "/usr/bin:/bin" })
+	found, err := oci.Find(t.Context(), func(string) string { return "/usr/bin:/bin" }, nil)
 	testenv.Require(t, "oci", err)
 	return found[0]
 }
