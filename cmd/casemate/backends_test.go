@@ -190,3 +190,27 @@ func TestIsolation(t *testing.T) {
 		t.Errorf("tools does not say what of perfect is missing: %s", out)
 	}
 }
+
+// casemate tools is to the point: of a module what its worker's sandbox has, of a
+// refused tool no empty reason, and of a bad image the key that names it.
+func TestToolsSaysWhatIsThere(t *testing.T) {
+	p := newPlace(t, "\n  - name: js\n    run: {js: {}}", "\n  - name: vm\n    run: {shell: {}}\n    security: {isolation: microvm}",
+		"\n  - name: nowhere\n    run: {shell: {}}\n    image: python:3", lenient)
+	whole := doctored(t, p.dir, nil)
+	out, err := p.command("tools").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	s := string(out)
+	if strings.Contains(s, "  ; ") {
+		t.Errorf("an empty reason: %s", s)
+	}
+	if whole["oci"].Lookup("runtime").State == "on" && !strings.Contains(s, `image: "python:3" names no registry`) {
+		t.Errorf("the key is not named: %s", s)
+	}
+	_, js, _ := strings.Cut(s, "js  (wasm)")
+	js, _, _ = strings.Cut(js, "\nnowhere")
+	if !strings.Contains(js, "worker, ") || !strings.Contains(js, "seccomp") || !strings.Contains(js, "memory limit") {
+		t.Errorf("of JavaScript: %s", js)
+	}
+}

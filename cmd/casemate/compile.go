@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -151,7 +152,7 @@ func (a *app) rooted(ctx context.Context, l *loaded, t *casemate.Tool, c router.
 	if err != nil {
 		if e, ok := errors.AsType[*casemate.Error](err); ok {
 			named := *e
-			named.Tool = t.Name
+			named.Tool, named.Err = t.Name, fmt.Errorf("image: %w", e.Err)
 			err = &named
 		}
 		return t, nil, err

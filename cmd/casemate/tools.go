@@ -142,7 +142,11 @@ func (a *app) row(r toolRow) error {
 		lines = append(lines, "  "+escapeLine(r.Description))
 	}
 	if c := r.Choice; c != nil {
-		lines = append(lines, "  "+escapeLine(strings.Join(append([]string{c.Reason}, alternatives(c)...), "; ")))
+		of := alternatives(c)
+		if c.Reason != "" { // none of a tool that is refused
+			of = append([]string{c.Reason}, of...)
+		}
+		lines = append(lines, "  "+escapeLine(strings.Join(of, "; ")))
 	}
 	for _, s := range describe(r.Security) {
 		lines = append(lines, "  "+escapeLine(s))

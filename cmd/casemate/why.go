@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -84,6 +85,9 @@ func (s seer) show(w *router.Why, t *casemate.Tool) {
 	w.Choice = &c
 	if got, ok := s[w.Backend]; ok {
 		w.Controls = got.Controls
+	}
+	if w.Backend == "wasm" { // its worker stands in a sandbox of process, and has what that has
+		w.Controls = slices.Concat(w.Controls, s["process"].Controls)
 	}
 }
 
