@@ -17,6 +17,7 @@ import (
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/gateway/mcp"
 	"github.com/casemate/casemate/internal/store"
+	"github.com/casemate/casemate/sandbox/gvisor"
 )
 
 // canary is in every victim of the demo: it must reach no planner, no
@@ -93,7 +94,9 @@ func newDemoPlace(without []string) (p *demoPlace, err error) {
 		}
 	}
 	p.env = append(slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		return strings.HasPrefix(kv, "CASEMATE_") || strings.HasPrefix(kv, "XDG_")
+		name, _, _ := strings.Cut(kv, "=")
+		where := name == gvisor.Env || name == "XDG_CACHE_HOME" // of the runtime, which is no setting
+		return !where && (strings.HasPrefix(name, "CASEMATE_") || strings.HasPrefix(name, "XDG_"))
 	}), "CASEMATE_CONFIG="+p.path("casemate.yaml"), "XDG_STATE_HOME="+p.path("state"), "XDG_CONFIG_HOME="+p.path("config"), "XDG_RUNTIME_DIR="+p.path("run"),
 		"AWS_SECRET_ACCESS_KEY="+canary, "CASEMATE_DEMO_TOKEN="+canary)
 	return p, nil

@@ -29,7 +29,7 @@ func runDemo(t *testing.T, env ...string) (r demoReport, code int, said string) 
 		t.Fatal(err)
 	}
 	cmd := exec.Command(built.Casemate, "demo", "--json")
-	cmd.Dir, cmd.Env = work, append(scriptEnv(t, work), env...)
+	cmd.Dir, cmd.Env = work, append(append(scriptEnv(t, work), runscHere(t)), env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
