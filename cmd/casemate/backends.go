@@ -126,17 +126,15 @@ func (b *backends) degraded() []string {
 
 // oci tries each runtime of containers until one works.
 func (b *backends) oci(ctx context.Context) casemate.Capabilities {
-	found, err := oci.Find(ctx, os.Getenv, b.loaded.writable())
+	found, err := oci.Look(os.Getenv, b.loaded.writable())
 	if err != nil {
 		return unavailable("runtime", err)
 	}
 	var first casemate.Capabilities
 	said := "" // by those that do not work
-	for i, rt := range found {
-		run := func(g plan.Guest, layers []string) (plan.Guest, error) { return oci.Contain(g, rt, layers) }
-		c := b.contained(ctx, "oci", rt.Path, rt.Version, run)
+	for i, p := range found {
+		c := b.contained(ctx, "oci", p.Path, p.Runtime)
 		if c.Available {
-			b.runs["oci"] = run
 			c.Controls[0].Why += said
 			return c
 		}
@@ -151,34 +149,48 @@ func (b *backends) oci(ctx context.Context) casemate.Capabilities {
 
 // gvisor tries runsc.
 func (b *backends) gvisor(ctx context.Context) casemate.Capabilities {
-	rt, err := gvisor.Find(ctx, os.Getenv, b.loaded.writable())
+	path, err := gvisor.Look(os.Getenv, b.loaded.writable())
 	if err != nil {
 		return unavailable("runtime", err)
 	}
-	sentry := oci.Runtime{Path: rt.Path, Version: "runsc " + rt.Version}
-	run := func(g plan.Guest, layers []string) (plan.Guest, error) { return oci.Contain(g, sentry, layers) }
-	c := b.contained(ctx, "gvisor", rt.Path, sentry.Version, run)
-	if c.Available {
-		b.runs["gvisor"] = run
-	}
-	return c
+	return b.contained(ctx, "gvisor", path, func(said string) (oci.Runtime, error) {
+		rt, err := gvisor.Read(path, said)
+		return oci.Runtime{Path: rt.Path, Version: "runsc " + rt.Version}, err
+	})
 }
 
-// contained is what a runtime was found to enforce: when it was last tried, as
-// the same program on the same start of this host, or now.
-func (b *backends) contained(ctx context.Context, name, path, version string, run contain) casemate.Capabilities {
-	key, err := trialKey(name, path, version, b.degraded())
+// contained is what the runtime at path was found to enforce: when it was last
+// tried, as the same file on the same start of this host, or now. runtime is what
+// it is by what it says of itself.
+func (b *backends) contained(ctx context.Context, name, path string, runtime func(said string) (oci.Runtime, error)) casemate.Capabilities {
+	key, err := trialKey(name, path, b.degraded())
 	if err != nil {
 		return unavailable("runtime", err)
 	}
-	if c, ok := b.remembered(key); ok && !b.afresh && len(b.without) == 0 {
-		return c
+	t, known := b.remembered(key)
+	if !known || b.afresh || len(b.without) > 0 {
+		said, err := b.version(ctx, path)
+		var rt oci.Runtime
+		if err == nil {
+			rt, err = runtime(said)
+		}
+		if err != nil {
+			return unavailable("runtime", err)
+		}
+		t = trial{Version: rt.Version, Capabilities: b.try(ctx, name, rt.Version, into(rt))}
+		if t.Available && len(b.without) == 0 {
+			b.remember(key, t)
+		}
 	}
-	c := b.try(ctx, name, version, run)
-	if c.Available && len(b.without) == 0 {
-		b.remember(key, c)
+	if t.Available {
+		b.runs[name] = into(oci.Runtime{Path: path, Version: t.Version})
 	}
-	return c
+	return t.Capabilities
+}
+
+// into puts guests into the containers of a runtime.
+func into(rt oci.Runtime) contain {
+	return func(g plan.Guest, layers []string) (plan.Guest, error) { return oci.Contain(g, rt, layers) }
 }
 
 // unavailable are the capabilities of a backend that lacks one thing.

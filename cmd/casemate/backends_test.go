@@ -104,10 +104,18 @@ func TestDoctorWithoutRuntimes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	planted, ran := t.TempDir(), filepath.Join(t.TempDir(), "ran")
+	for name, version := range map[string]string{"runc": "1.9.9", "runsc": "release-20991231.0"} {
+		text := "#!/bin/sh\ntouch " + ran + "\necho " + name + " version " + version + "\n"
+		if err := os.WriteFile(filepath.Join(planted, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, c := range []struct {
 		name, path  string
 		oci, sentry string
 	}{
+		{"programs that a tool planted", planted, "runc 1.9.9", "runsc release-20991231.0"},
 		{"nothing on PATH", "/nonexistent", "there is no runc", "no runsc"},
 		{"programs that lie", fake, "runc 1.9.9", "too old"},
 	} {
@@ -121,6 +129,9 @@ func TestDoctorWithoutRuntimes(t *testing.T) {
 			}
 			if !got["process"].Available {
 				t.Errorf("process: %+v", got["process"])
+			}
+			if _, err := os.Stat(ran); err == nil {
+				t.Error("a program from PATH was run outside of every sandbox")
 			}
 		})
 	}

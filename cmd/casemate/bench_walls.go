@@ -139,8 +139,7 @@ func parks(ctx context.Context, r *router.Router) error {
 func peerPath(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err != nil && name == "runsc" {
-		found, err := gvisor.Find(context.Background(), os.Getenv, nil)
-		return found.Path, err
+		return gvisor.Look(os.Getenv, nil)
 	}
 	return path, err
 }

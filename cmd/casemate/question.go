@@ -52,3 +52,30 @@ func (a *app) question(init string, l *loaded) func(context.Context, string, int
 		return s, nil
 	}
 }
+
+// version is what a program says when it is asked for its --version, in a sandbox
+// that has it and nothing else of the host's: what lies on PATH may be a tool's.
+func (b *backends) version(ctx context.Context, path string) (string, error) {
+	const at = "/program"
+	t := &casemate.Tool{
+		Name:       "version",
+		Parameters: json.RawMessage(`{"type":"object","additionalProperties":false}`),
+		Run:        casemate.Run{Exec: &casemate.Exec{Command: []string{at, "--version"}}},
+		Security: casemate.Profile{
+			Filesystem: []casemate.Mount{{Path: path, At: at, Access: casemate.Read, Execute: true}},
+			Processes:  32, Disk: 16 << 20, Timeout: 5 * time.Second, Output: 4 << 10,
+		}.WithDefaults(),
+	}
+	g, err := process.Compile(t, process.Options{})
+	if err != nil {
+		return "", err
+	}
+	o, err := b.alone(ctx, b.init, b.lenient(), t, g, "questions.jsonl")
+	if err == nil && o.Error != nil {
+		err = remote(o.Error)
+	}
+	if err != nil || o.Result == nil || len(o.Result.Content) == 0 {
+		return "", &casemate.Error{Op: "version", Kind: casemate.Unsupported, Err: fmt.Errorf("%s does not say its version: %v", path, err), Fix: "install it anew, or take it away"}
+	}
+	return o.Result.Content[0].Text, nil
+}

@@ -14,9 +14,15 @@ import (
 	"github.com/casemate/casemate"
 )
 
-// trialKey names the very runtime that was tried, on this start of this host, by
+// A trial is what one came to.
+type trial struct {
+	Version string `json:"version"` // of the runtime
+	casemate.Capabilities
+}
+
+// trialKey names the very file that was tried, on this start of this host, by
 // this build and user.
-func trialKey(name, path, version string, degraded []string) (string, error) {
+func trialKey(name, path string, degraded []string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return "", err
@@ -26,7 +32,7 @@ func trialKey(name, path, version string, degraded []string) (string, error) {
 		return "", err
 	}
 	group, _ := os.ReadFile("/proc/self/cgroup") // where it cannot be read it is the same each time
-	return fmt.Sprintf("%s %s %s %d %d %d %d.%d %s %s %d %s %x", name, version, path, st.Dev, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec,
+	return fmt.Sprintf("%s %s %d %d %d %d.%d %s %s %d %s %x", name, path, st.Dev, st.Ino, st.Size, st.Ctim.Sec, st.Ctim.Nsec,
 		bytes.TrimSpace(boot), initDigest, os.Geteuid(), strings.Join(degraded, ","), sha256.Sum256(group)), nil
 }
 
@@ -35,28 +41,28 @@ const maxTrials = 16
 
 func (b *backends) trials() string { return filepath.Join(b.loaded.state, "trials.json") }
 
-func (b *backends) recalled() map[string]casemate.Capabilities {
-	m := map[string]casemate.Capabilities{}
+func (b *backends) recalled() map[string]trial {
+	m := map[string]trial{}
 	raw, err := head(b.trials(), 1<<20)
 	if err != nil || json.Unmarshal(raw, &m) != nil || len(m) > maxTrials {
-		return map[string]casemate.Capabilities{}
+		return map[string]trial{}
 	}
 	return m
 }
 
 // remembered is what an earlier trial found; only one that worked is kept, and a
 // sandbox refuses to start all the same where it cannot have its walls.
-func (b *backends) remembered(key string) (casemate.Capabilities, bool) {
-	c, ok := b.recalled()[key]
-	return c, ok && c.Available
+func (b *backends) remembered(key string) (trial, bool) {
+	t, ok := b.recalled()[key]
+	return t, ok && t.Available
 }
 
-func (b *backends) remember(key string, c casemate.Capabilities) {
+func (b *backends) remember(key string, t trial) {
 	m := b.recalled()
 	if len(m) >= maxTrials {
-		m = map[string]casemate.Capabilities{}
+		m = map[string]trial{}
 	}
-	m[key] = c
+	m[key] = t
 	if raw, err := json.Marshal(m); err == nil {
 		replaceFile(b.trials(), raw) // a failure costs another trial
 	}

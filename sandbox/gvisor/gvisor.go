@@ -35,16 +35,12 @@
 package gvisor
 
 import (
-	"context"
-	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/owned"
@@ -66,31 +62,39 @@ const Fix = "run make runsc in Casemate's source, which builds it into the cache
 // A Runsc is one that serves.
 type Runsc struct {
 	Path    string // real, absolute
-	Version string // such as "release-20260914.0", or of a build from a Go module its version
+	Version string // such as "release-20260914.0", or that of the Go module, as make runsc puts it in
 }
 
-// Find returns the runsc that the environment means. It runs it, to ask its
-// version, and gives it 5 s to answer. One that lies in one of grants, the paths
-// that tools may write, is refused before. Errors are of kind Unsupported.
-func Find(ctx context.Context, getenv func(string) string, grants []string) (Runsc, error) {
+// Look returns the real path of the program that the environment means, and does
+// not run it. One that others could change, or a tool, for it lies in one of
+// grants, the paths that tools may write, is refused. Errors are of kind
+// Unsupported.
+func Look(getenv func(string) string, grants []string) (string, error) {
 	path, err := candidate(getenv)
 	if err != nil {
-		return Runsc{}, refuse(err, Fix)
+		return "", refuse(err, Fix)
 	}
 	if err := owned.Program(path, grants); err != nil {
-		return Runsc{}, refuse(err, "install it where only you or root can write, and no tool")
+		return "", refuse(err, "install it where only you or root can write, and no tool")
 	}
 	if path, err = filepath.EvalSymlinks(path); err != nil {
-		return Runsc{}, refuse(err, Fix)
+		return "", refuse(err, Fix)
 	}
-	v, err := version(ctx, path)
-	if err != nil {
+	return path, nil
+}
+
+// Read makes a Runsc of the program at path, which said that when it was asked
+// for its --version, in a sandbox: whoever could put it there could have written
+// it. Errors are of kind Unsupported.
+func Read(path, said string) (Runsc, error) {
+	m := versionLine.FindStringSubmatch(said)
+	if m == nil {
+		return Runsc{}, refuse(fmt.Errorf("%s: what it says of its version is not what runsc says", path), Fix)
+	}
+	if err := recent(m[1]); err != nil {
 		return Runsc{}, refuse(fmt.Errorf("%s: %w", path, err), Fix)
 	}
-	if err := recent(v); err != nil {
-		return Runsc{}, refuse(fmt.Errorf("%s: %w", path, err), Fix)
-	}
-	return Runsc{Path: path, Version: v}, nil
+	return Runsc{Path: path, Version: m[1]}, nil
 }
 
 func refuse(err error, fix string) error {
@@ -138,37 +142,7 @@ func program(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-const answerTime = 5 * time.Second
-
 var versionLine = regexp.MustCompile(`(?m)^runsc version ([0-9A-Za-z._+-]{1,80})$`)
-
-// version is what runsc says, or where it was built without one, what Go put
-// into it.
-func version(ctx context.Context, path string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "--version")
-	cmd.Env, cmd.Dir, cmd.WaitDelay = []string{}, "/", time.Second
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("it did not say its version: %w", err)
-	}
-	m := versionLine.FindSubmatch(out)
-	if m == nil {
-		return "", errors.New("what it says of its version is not what runsc says")
-	}
-	if v := string(m[1]); v != "VERSION_MISSING" {
-		return v, nil
-	}
-	if info, err := buildinfo.ReadFile(path); err == nil {
-		for _, d := range append(info.Deps, &info.Main) {
-			if d.Path == "gvisor.dev/gvisor" {
-				return d.Version, nil
-			}
-		}
-	}
-	return "", errors.New("it has no version")
-}
 
 var day = regexp.MustCompile(`(?:^release-|-(?:0\.)?)(20[0-9]{6})(?:[0-9]{6}-[0-9a-f]{12}|\.[0-9]+.*)$`)
 

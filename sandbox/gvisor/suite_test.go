@@ -2,6 +2,7 @@ package gvisor_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -21,14 +22,18 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 func runsc(t testing.TB) gvisor.Runsc {
 	path := filepath.Join(testenv.Binaries(t).Dir, "runsc.d", "runsc")
 	if _, err := os.Stat(path); err != nil {
-		rt, err := gvisor.Find(t.Context(), os.Getenv, nil)
+		from, err := gvisor.Look(os.Getenv, nil)
 		if err != nil {
 			err = &testenv.Unsupported{What: "gvisor", Why: err.Error(), Fix: gvisor.Fix}
 		}
 		testenv.Require(t, "gvisor", err)
-		give(t, rt.Path, path)
+		give(t, from, path)
 	}
-	rt, err := gvisor.Find(t.Context(), func(k string) string { return map[string]string{gvisor.Env: path}[k] }, nil)
+	said, err := exec.Command(path, "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, err := gvisor.Read(path, string(said))
 	if err != nil {
 		t.Fatal(err)
 	}

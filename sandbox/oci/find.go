@@ -1,16 +1,12 @@
 package oci
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/casemate/casemate"
 	"github.com/casemate/casemate/internal/owned"
@@ -26,37 +22,56 @@ var runtimes = [...]struct {
 // Fix is how a runtime is had.
 const Fix = "install runc 1.1 or newer (Debian, Ubuntu: apt install runc; Fedora: dnf install runc), or crun 1.8 or newer, on PATH"
 
-// Find returns the runtimes that are there and new enough, the first choice in
-// front. Whether one works on this host only a container shows. It runs each, to
-// ask its version, and gives it 5 s to answer. An error is of kind Unsupported.
+// A Program may be a runtime: which version it is only it can say.
+type Program struct {
+	Name string // runc or crun
+	Path string // absolute, without a link
+
+	oldest [2]int
+}
+
+// Look returns the programs that may be runtimes, the first choice in front. It
+// runs none of them. An error is of kind Unsupported.
 //
 // One that others could change, or a tool, for it lies in one of grants, the paths
-// that tools may write, is not run and passed over.
+// that tools may write, is passed over.
 //
 // They are looked for on PATH, and beside each folder "bin" of it in that called
 // "sbin", where distributions put them and a user's PATH often does not lead.
-func Find(ctx context.Context, getenv func(string) string, grants []string) ([]Runtime, error) {
-	var found []Runtime
-	why := "there is no runc and no crun"
+func Look(getenv func(string) string, grants []string) ([]Program, error) {
+	var found []Program
+	why := errors.New("there is no runc and no crun")
 	for _, want := range runtimes {
 		path, err := look(want.name, getenv("PATH"), grants)
 		if err != nil {
-			why = err.Error()
+			why = err
 		}
-		if path == "" {
-			continue
+		if path != "" {
+			found = append(found, Program{want.name, path, want.oldest})
 		}
-		rt, err := ask(ctx, want.name, path, want.oldest)
-		if err != nil {
-			why = err.Error()
-			continue
-		}
-		found = append(found, rt)
 	}
 	if len(found) == 0 {
-		return nil, &casemate.Error{Op: "find runtime", Kind: casemate.Unsupported, Err: errors.New(why), Fix: Fix}
+		return nil, refuse(why)
 	}
 	return found, nil
+}
+
+func refuse(err error) error {
+	return &casemate.Error{Op: "find runtime", Kind: casemate.Unsupported, Err: err, Fix: Fix}
+}
+
+// Runtime makes a runtime of a program that says so when it is asked for its
+// --version, in a sandbox: whoever could put it there could have written it. Whether
+// it works on this host only a container shows. An error is of kind Unsupported.
+func (p Program) Runtime(said string) (Runtime, error) {
+	version, at := versionOf(p.Name, said)
+	switch {
+	case version == "":
+		return Runtime{}, refuse(fmt.Errorf("%s does not say which version of %s it is", p.Path, p.Name))
+	case at[0] < p.oldest[0] || at[0] == p.oldest[0] && at[1] < p.oldest[1]:
+		return Runtime{}, refuse(fmt.Errorf("%s is %s %s, and %d.%d is the oldest that serves", p.Path, p.Name, version, p.oldest[0], p.oldest[1]))
+	}
+	return Runtime{Path: p.Path, Version: p.Name + " " + version}, nil
 }
 
 // look returns the real path of a program, or "", and why the last that it passed
@@ -88,34 +103,6 @@ func look(name, path string, grants []string) (_ string, why error) {
 	return "", why
 }
 
-// ask has a program say its version.
-func ask(ctx context.Context, name, path string, oldest [2]int) (Runtime, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "--version")
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.WaitDelay = time.Second
-	out := &limited{}
-	cmd.Stdout = out
-	err := cmd.Run()
-	if errors.Is(err, fs.ErrPermission) {
-		return Runtime{}, fmt.Errorf("%s may not be run", path)
-	}
-	if err != nil {
-		return Runtime{}, fmt.Errorf("%s does not say its version: %w", path, err)
-	}
-	version, at := versionOf(name, string(out.b))
-	switch {
-	case version == "":
-		return Runtime{}, fmt.Errorf("%s does not say which version of %s it is", path, name)
-	case at[0] < oldest[0] || at[0] == oldest[0] && at[1] < oldest[1]:
-		return Runtime{}, fmt.Errorf("%s is %s %s, and %d.%d is the oldest that serves", path, name, version, oldest[0], oldest[1])
-	}
-	return Runtime{Path: path, Version: name + " " + version}, nil
-}
-
 // versionOf reads the first line of what runc and crun say, "runc version 1.1.5+ds1"
 // and "crun version 1.8.1": the version without what a distribution added.
 func versionOf(name, said string) (version string, at [2]int) {
@@ -140,12 +127,4 @@ func versionOf(name, said string) (version string, at [2]int) {
 		at[i] = n
 	}
 	return strings.TrimRight(rest[:end], "."), at
-}
-
-// limited keeps the first 4 KiB of what is written.
-type limited struct{ b []byte }
-
-func (l *limited) Write(b []byte) (int, error) {
-	l.b = append(l.b, b[:min(len(b), 4096-len(l.b))]...)
-	return len(b), nil
 }

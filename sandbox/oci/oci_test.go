@@ -2,6 +2,7 @@ package oci_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -17,9 +18,17 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
 // runtime is the runc of this host.
 func runtime(t testing.TB) oci.Runtime {
-	found, err := oci.Find(t.Context(), func(string) string { return "/usr/bin:/bin" }, nil)
+	found, err := oci.Look(func(string) string { return "/usr/bin:/bin" }, nil)
 	testenv.Require(t, "oci", err)
-	return found[0]
+	said, err := exec.Command(found[0].Path, "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, err := found[0].Runtime(string(said))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rt
 }
 
 func subject(t testing.TB) sandboxtest.Subject {
