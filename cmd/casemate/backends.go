@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/contain"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/router"
 	"github.com/casemate/casemate/sandbox/gvisor"
@@ -24,14 +25,14 @@ type backends struct {
 	afresh bool // what was tried before says nothing
 
 	caps map[string]casemate.Capabilities // of those that were asked about
-	runs map[string]contain               // of oci and gvisor, those that work
+	runs map[string]enclosing             // of oci and gvisor, those that work
 }
 
-// contain turns a guest of the backend process into one of another.
-type contain func(g plan.Guest, layers []string) (plan.Guest, error)
+// An enclosing turns a guest of the backend process into one of another.
+type enclosing func(g plan.Guest, layers []string) (plan.Guest, error)
 
 func (a *app) backends(init string, l *loaded) *backends {
-	return &backends{app: a, init: init, loaded: l, caps: map[string]casemate.Capabilities{}, runs: map[string]contain{}}
+	return &backends{app: a, init: init, loaded: l, caps: map[string]casemate.Capabilities{}, runs: map[string]enclosing{}}
 }
 
 // choose chooses the backend of a tool. It blocks while a backend is tried of
@@ -163,7 +164,11 @@ func (b *backends) gvisor(ctx context.Context) casemate.Capabilities {
 // tried, as the same file on the same start of this host, or now. runtime is what
 // it is by what it says of itself.
 func (b *backends) contained(ctx context.Context, name, path string, runtime func(said string) (oci.Runtime, error)) casemate.Capabilities {
-	key, err := trialKey(name, path, b.degraded())
+	file, err := contain.FileID(path)
+	if err != nil {
+		return unavailable("runtime", err)
+	}
+	key, err := trialKey(name, path+" "+file, b.degraded())
 	if err != nil {
 		return unavailable("runtime", err)
 	}
@@ -177,19 +182,20 @@ func (b *backends) contained(ctx context.Context, name, path string, runtime fun
 		if err != nil {
 			return unavailable("runtime", err)
 		}
+		rt.File = file
 		t = trial{Version: rt.Version, Capabilities: b.try(ctx, name, rt.Version, into(rt))}
 		if t.Available && len(b.without) == 0 {
 			b.remember(key, t)
 		}
 	}
 	if t.Available {
-		b.runs[name] = into(oci.Runtime{Path: path, Version: t.Version})
+		b.runs[name] = into(oci.Runtime{Path: path, Version: t.Version, File: file})
 	}
 	return t.Capabilities
 }
 
 // into puts guests into the containers of a runtime.
-func into(rt oci.Runtime) contain {
+func into(rt oci.Runtime) enclosing {
 	return func(g plan.Guest, layers []string) (plan.Guest, error) { return oci.Contain(g, rt, layers) }
 }
 

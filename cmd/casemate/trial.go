@@ -74,7 +74,7 @@ func (b *backends) limit(ctx context.Context, name string, l *casemate.Limit) ca
 }
 
 // look makes a sandbox and looks.
-func (b *backends) look(ctx context.Context, run contain) (*seen, error) {
+func (b *backends) look(ctx context.Context, run enclosing) (*seen, error) {
 	canary, err := os.CreateTemp(b.loaded.state, "trial-*")
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (b *backends) look(ctx context.Context, run contain) (*seen, error) {
 }
 
 // try makes a sandbox of a backend that is not process, and says what was on.
-func (b *backends) try(ctx context.Context, name, version string, run contain) casemate.Capabilities {
+func (b *backends) try(ctx context.Context, name, version string, run enclosing) casemate.Capabilities {
 	s, err := b.look(ctx, run)
 	if err != nil {
 		c := unavailable("runtime", err)

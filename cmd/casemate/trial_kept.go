@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/casemate/casemate"
 )
 
@@ -20,20 +18,15 @@ type trial struct {
 	casemate.Capabilities
 }
 
-// trialKey names the very file that was tried, on this start of this host, by
-// this build and user.
-func trialKey(name, path string, degraded []string) (string, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return "", err
-	}
+// trialKey names what was tried (the backend, and a file), on this start of this
+// host, by this build and user.
+func trialKey(backend, file string, degraded []string) (string, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", err
 	}
 	group, _ := os.ReadFile("/proc/self/cgroup") // where it cannot be read it is the same each time
-	return fmt.Sprintf("%s %s %d %d %d %d.%d %s %s %d %s %x", name, path, st.Dev, st.Ino, st.Size, st.Ctim.Sec, st.Ctim.Nsec,
-		bytes.TrimSpace(boot), initDigest, os.Geteuid(), strings.Join(degraded, ","), sha256.Sum256(group)), nil
+	return fmt.Sprintf("%s %s %s %s %d %s %x", backend, file, bytes.TrimSpace(boot), initDigest, os.Geteuid(), strings.Join(degraded, ","), sha256.Sum256(group)), nil
 }
 
 // maxTrials is how many trials are remembered.

@@ -36,6 +36,26 @@ func OpenSource(m plan.Mount) (fd int, st unix.Stat_t, err error) {
 	return fd, st, nil
 }
 
+// FileID says which file a path leads to, and in which state: another file, or the
+// same written to, has another.
+func FileID(path string) (string, error) {
+	fd, st, err := OpenSource(plan.Mount{Source: path})
+	if err != nil {
+		return "", err
+	}
+	unix.Close(fd)
+	return IDOf(st), nil
+}
+
+// IDOf is FileID of a file that is open.
+func IDOf(st unix.Stat_t) string {
+	id := ""
+	for _, n := range [...]int64{int64(st.Dev), int64(st.Ino), st.Size, st.Ctim.Sec, st.Ctim.Nsec} {
+		id += strconv.FormatInt(n, 10) + " "
+	}
+	return id
+}
+
 // Clone returns a detached mount of an opened source. It is read-only in any
 // case: what a guest writes goes to the upper layer.
 func Clone(fd int, m plan.Mount) (int, error) {

@@ -40,6 +40,7 @@ func (g *Guest) encode(w *codec.Writer) {
 	w.Strings(g.Layers)
 	w.String(g.Runtime)
 	w.String(g.Version)
+	w.String(g.File)
 	w.String(g.Bundle)
 	w.String(g.Module)
 	for _, n := range []int64{g.MilliCPU, g.Memory, g.Disk, g.Processes, g.Output, g.Timeout} {
@@ -81,7 +82,7 @@ func decodeGuest(r *codec.Reader) (g Guest) {
 	g.Session = r.Bool()
 	g.Fork = r.Bool()
 	g.Inputs = r.Bool()
-	g.Backend, g.Layers, g.Runtime, g.Version, g.Bundle, g.Module = r.String(), r.Strings(), r.String(), r.String(), r.String(), r.String()
+	g.Backend, g.Layers, g.Runtime, g.Version, g.File, g.Bundle, g.Module = r.String(), r.Strings(), r.String(), r.String(), r.String(), r.String(), r.String()
 	for _, n := range []*int64{&g.MilliCPU, &g.Memory, &g.Disk, &g.Processes, &g.Output, &g.Timeout} {
 		*n = r.Int()
 	}

@@ -12,7 +12,7 @@ var full = Plan{
 		Command: []Arg{{Text: "/bin/echo"}, {Name: "text"}}, Options: []string{"o"}, Preload: []string{"json"}, Env: []string{"A=b"}, DenySyscalls: []string{"connect"},
 		Mounts:   []Mount{{Source: "/h", At: "/g", Write: true, Execute: true, Prefix: true, Names: []string{".git"}, Pinned: []string{"/h/c"}}},
 		Loopback: true, HostNetwork: true, Session: true, Fork: true, Inputs: true, MilliCPU: 1, Memory: 2, Disk: 3, Processes: 4, Output: 5, Timeout: 6,
-		Backend: "oci", Layers: []string{"/l"}, Runtime: "/r", Version: "r 1", Bundle: "{}", Module: "/m"}, {Tool: "empty"}},
+		Backend: "oci", Layers: []string{"/l"}, Runtime: "/r", Version: "r 1", File: "1 2", Bundle: "{}", Module: "/m"}, {Tool: "empty"}},
 }
 
 func TestPlanRoundTrip(t *testing.T) {

@@ -6,7 +6,7 @@ package plan
 
 // Version is checked by the decoder: router, spawner and init are of one
 // build.
-const Version = 3
+const Version = 4
 
 // A Plan is the whole of it.
 type Plan struct {
@@ -54,6 +54,7 @@ type Guest struct {
 	Layers  []string // of an image: folders of the store on the host, the top one first
 	Runtime string   // of oci and gvisor: path of runc, crun or runsc; of wasm: of the worker
 	Version string   // of Runtime, as a receipt has it: "runc 1.1.5"
+	File    string   // of oci and gvisor: which file Runtime was when it was tried (contain.FileID)
 	Bundle  string   // of oci and gvisor: config.json of the runtime specification
 	Module  string   // of wasm: path on the host of the module, or of what was compiled of it
 }

@@ -41,13 +41,11 @@ func (s *server) openGrants(b *box) error {
 	return nil
 }
 
-// openCarried makes, as root, the mounts of what a contained guest's first process
-// has no way to.
+// openCarried opens what a contained guest's first process needs beside its
+// grants, and makes, as root, the mounts of it, to which that has no way. The
+// runtime must be the file that was tried.
 func (s *server) openCarried(b *box) error {
-	if !s.own {
-		return nil
-	}
-	for _, path := range contain.Carried(b.guest) {
+	for i, path := range contain.Carried(b.guest) {
 		m := plan.Mount{Source: path, Execute: true, Prefix: true}
 		src, st, err := contain.OpenSource(m)
 		if short(err) {
@@ -55,6 +53,14 @@ func (s *server) openCarried(b *box) error {
 		}
 		if err != nil {
 			return &spawn.Failed{Kind: "unsupported", Control: string(contain.Runtime), What: "cannot make a container: " + err.Error(), Fix: "casemate doctor shows the runtimes that are there, and casemate image list the images"}
+		}
+		if i == 0 && contain.IDOf(st) != b.guest.File {
+			unix.Close(src)
+			return &spawn.Failed{Kind: "unsupported", Control: string(contain.Runtime), What: "cannot make a container: " + path + " was changed since it was tried", Fix: "start Casemate again, which tries it again; casemate doctor shows what it is"}
+		}
+		if !s.own {
+			unix.Close(src)
+			continue
 		}
 		fd, err := s.mountOf(b, src, st, m)
 		unix.Close(src)

@@ -45,7 +45,7 @@ func (s *server) probe(backend string) ([]spawn.Control, error) {
 			return nil, refuse("invalid", "no tool of the plan has the backend "+backend)
 		}
 		like := guests[i]
-		g.Backend, g.Runtime, g.Version, g.Bundle, g.Layers = like.Backend, like.Runtime, like.Version, like.Bundle, like.Layers
+		g.Backend, g.Runtime, g.Version, g.File, g.Bundle, g.Layers = like.Backend, like.Runtime, like.Version, like.File, like.Bundle, like.Layers
 		rows = append(slices.Clone(controls), struct {
 			name string
 			kind contain.Kind

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/contain"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/internal/testenv"
 	"github.com/casemate/casemate/sandbox/gvisor"
@@ -61,6 +62,10 @@ func give(t testing.TB, from, to string) {
 func subject(t testing.TB) sandboxtest.Subject {
 	built := testenv.Binaries(t)
 	rt := runsc(t)
+	file, err := contain.FileID(rt.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return sandboxtest.Subject{
 		Name:     oci.Sentry,
 		Attacker: filepath.Join(testenv.Program(t, "sandbox/sandboxtest/attacker"), "attacker"),
@@ -70,7 +75,7 @@ func subject(t testing.TB) sandboxtest.Subject {
 			if err != nil {
 				return g, err
 			}
-			return oci.Contain(g, oci.Runtime{Path: rt.Path, Version: "runsc " + rt.Version}, nil)
+			return oci.Contain(g, oci.Runtime{Path: rt.Path, Version: "runsc " + rt.Version, File: file}, nil)
 		},
 		Start: func(t testing.TB, p *plan.Plan) casemate.Backend {
 			s, err := process.StartSpawner(built.Init, p)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/contain"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/internal/testenv"
 	"github.com/casemate/casemate/sandbox/oci"
@@ -26,6 +27,9 @@ func runtime(t testing.TB) oci.Runtime {
 	}
 	rt, err := found[0].Runtime(string(said))
 	if err != nil {
+		t.Fatal(err)
+	}
+	if rt.File, err = contain.FileID(rt.Path); err != nil {
 		t.Fatal(err)
 	}
 	return rt

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/casemate/casemate"
+	"github.com/casemate/casemate/internal/contain"
 	"github.com/casemate/casemate/internal/plan"
 	"github.com/casemate/casemate/internal/testenv"
 	"github.com/casemate/casemate/sandbox/oci"
@@ -36,6 +37,7 @@ func badRuntimes(t *testing.T) {
 		"babbles": {"i=0; while [ $i -lt 3000 ]; do echo xxxxxxxxxxxxxxxxxxxxxxxxxx >&2; i=$((i+1)); done; exit 1", "xxxx"},
 		"talks":   {"echo hello >&3; exit 1", "the runtime said nothing"},
 		"reports": {"echo hello >&3; exit 0", "cannot make a container: "},
+		"another": {"exit 7", "was changed since it was tried"},
 		"no such": {"", "no such file"},
 		"no exec": {"#", "format error"},
 	} {
@@ -51,7 +53,11 @@ func badRuntimes(t *testing.T) {
 			tool := &casemate.Tool{Name: "shell", Run: casemate.Run{Shell: &casemate.Shell{}}}
 			g, err := process.Compile(tool, process.Options{})
 			must(t, err)
-			g, err = oci.Contain(g, oci.Runtime{Path: path, Version: "runc 9.9"}, nil)
+			file, _ := contain.FileID(path)
+			if name == "another" {
+				must(t, os.WriteFile(path, []byte("#!/bin/sh\nexit 0\n"), 0o755))
+			}
+			g, err = oci.Contain(g, oci.Runtime{Path: path, Version: "runc 9.9", File: file}, nil)
 			must(t, err)
 			host := plan.Host{}
 			if os.Geteuid() != 0 {
