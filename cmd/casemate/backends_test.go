@@ -86,7 +86,7 @@ func TestDoctorSeesMissingWalls(t *testing.T) {
 			if got := without[b].Lookup(w.row); got.State == "on" || got.Why == "" || got.Fix == "" {
 				t.Errorf("%s without %s: %+v", b, w.wall, got)
 			}
-			if c := without[b]; c.Available && c.Assurance != casemate.Weak && b != "wasm" {
+			if c := without[b]; c.Available && c.Assurance != casemate.Weak {
 				t.Errorf("%s without %s is available at %s assurance", b, w.wall, c.Assurance)
 			}
 		}

@@ -81,8 +81,8 @@ folder, among processes of its own, and in a network namespace of its own, so
 that what a broken wall lets out leaves this machine nowhere. It takes about a
 minute for each backend and leaves nothing behind.
 
-The exit status is 0 when nothing is broken and every attack was made, and 1
-otherwise. --test-without=WALL takes a wall of process away: the rows that it
+The exit status is 0 when nothing is broken and every attack was made, on some
+backend and on each that --backend names, and 1 otherwise. --test-without=WALL takes a wall of process away: the rows that it
 holds alone must turn, or the probe would prove nothing.`,
 		Args: noArgs,
 		RunE: runs(func(c *cobra.Command, _ []string) error {
@@ -161,7 +161,11 @@ func (a *app) probe(ctx context.Context, o probeOptions) error {
 	default:
 		err = a.showProbe(report)
 	}
-	if err == nil && (report.broken() > 0 || report.Host.faults) {
+	attacked := len(report.Host.Backends) > 0
+	for _, b := range o.backends { // whoever names one wants to know what holds there
+		attacked = attacked && report.Host.Absent[b] == ""
+	}
+	if err == nil && (report.broken() > 0 || report.Host.faults || !attacked) {
 		err = status(1)
 	}
 	return err

@@ -92,6 +92,14 @@ func TestProbeOCI(t *testing.T)    { proves(t, "oci", 50) }
 func TestProbeGVisor(t *testing.T) { proves(t, "gvisor", 24) }
 func TestProbeWasm(t *testing.T)   { proves(t, "wasm", 12) }
 
+// Nothing is held where nothing was attacked.
+func TestProbeOfNothing(t *testing.T) {
+	t.Setenv("CASEMATE_RUNSC", "/nonexistent")
+	if r, code := runProbe(t, "--backend", "gvisor", "--row", "tcp"); code != 1 || r.Host.Absent["gvisor"] == "" {
+		t.Errorf("exit status %d: %+v", code, r.Host)
+	}
+}
+
 // TestProbeNotices: each wall that is taken away turns the rows that it holds
 // alone, and those only of the ones that are tried.
 func TestProbeNotices(t *testing.T) {

@@ -139,16 +139,24 @@ func (b *backends) try(ctx context.Context, name, version string, run enclosing)
 		return c
 	}
 	c := casemate.Capabilities{Available: true, Controls: append([]casemate.Control{{Name: "runtime", State: "on", Why: version}}, b.controls(ctx, name, s)...)}
-	c.Assurance = casemate.Moderate
-	if name == "gvisor" {
-		c.Assurance = casemate.Strong
+	c.Assurance = assurance(name, c.Controls)
+	return c
+}
+
+// assurance is what a backend gives that has these controls. A bug of the kernel
+// that a guest of gvisor or wasm cannot reach by itself costs no more where the uid
+// is the caller's, or a limit is not held.
+func assurance(backend string, controls []casemate.Control) casemate.Assurance {
+	most, apart := casemate.Moderate, backend == "gvisor" || backend == "wasm"
+	if apart {
+		most = casemate.Strong
 	}
-	for _, x := range c.Controls {
-		if x.State != "on" && !(name == "gvisor" && (x.Name == "own uid" || strings.HasSuffix(x.Name, " limit"))) {
-			c.Assurance = casemate.Weak
+	for _, x := range controls {
+		if x.State != "on" && !(apart && (x.Name == "own uid" || strings.HasSuffix(x.Name, " limit"))) {
+			return casemate.Weak
 		}
 	}
-	return c
+	return most
 }
 
 // report is what to do about what nobody foresaw.
@@ -227,15 +235,20 @@ func otherKernel(version string) bool {
 	return !strings.Contains(version, unix.ByteSliceToString(u.Release[:]))
 }
 
-// wasm has the worker run a line of JavaScript. Without afresh it only looks
-// whether the worker is there: a module that is compiled takes seconds, and its
-// sandbox is one of the backend process.
+// wasm has the worker run a line of JavaScript. Without afresh, for a module that
+// is compiled takes seconds, it looks whether the worker is there, and what the
+// backend process has, whose sandboxes its own are.
 func (b *backends) wasm(ctx context.Context) casemate.Capabilities {
 	if _, err := wasmPath(); err != nil {
 		return unavailable("worker", err)
 	}
-	c := casemate.Capabilities{Available: true, Assurance: casemate.Strong, Controls: []casemate.Control{{Name: "worker", State: "on"}}}
+	c := casemate.Capabilities{Available: true, Controls: []casemate.Control{{Name: "worker", State: "on"}}}
 	if !b.afresh {
+		if _, known := b.caps["process"]; !known {
+			b.ask(ctx, "process")
+		}
+		c.Controls = append(c.Controls, b.caps["process"].Controls...)
+		c.Assurance = assurance("wasm", c.Controls)
 		return c
 	}
 	t := &casemate.Tool{
@@ -277,6 +290,7 @@ func (b *backends) wasm(ctx context.Context) casemate.Capabilities {
 		c.Controls = append(c.Controls, x)
 	}
 	c.Controls = append(c.Controls, b.limit(ctx, "memory", e.Memory), b.limit(ctx, "cpu", e.CPU), b.limit(ctx, "processes", e.Processes))
+	c.Assurance = assurance("wasm", c.Controls)
 	return c
 }
 
