@@ -37,8 +37,8 @@ func compileIn(ctx context.Context, runner, from, to string) error {
 		return err
 	}
 	defer p.runtime.Close(ctx)
-	if runner == wasm.RunnerJS {
-		return nil
+	if err := os.WriteFile(filepath.Join(to, wasm.Functions), functions(p.module), 0o444); err != nil || runner == wasm.RunnerJS {
+		return err
 	}
 	// What an instance needs beside functions only an instance can miss.
 	m, err := p.runtime.InstantiateModule(ctx, p.module, wazero.NewModuleConfig().WithName("").WithStartFunctions())

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -53,6 +55,16 @@ func checkFunction(m wazero.CompiledModule, name string) error {
 		return fmt.Errorf("it exports no memory by the name memory")
 	}
 	return nil
+}
+
+// functions are the names of those that can be called, a line each.
+func functions(m wazero.CompiledModule) (names []byte) {
+	for _, name := range slices.Sorted(maps.Keys(m.ExportedFunctions())) {
+		if checkFunction(m, name) == nil && !strings.Contains(name, "\n") && len(names)+len(name) < wasm.MaxFunctions {
+			names = append(names, name+"\n"...)
+		}
+	}
+	return names
 }
 
 // function calls the guest's function in an instance of its own.

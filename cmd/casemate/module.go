@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,8 +62,28 @@ func (a *app) moduler(init string, l *loaded) func(context.Context, *casemate.To
 			p.folder, err = a.compileModule(ctx, init, l, p.worker, name, m)
 			known[name] = p.folder
 		}
+		if err == nil && t.Run.Wasm != nil && t.Run.Wasm.Function != "" {
+			err = callable(p.folder, t.Run.Wasm.Function)
+		}
 		return p, err
 	}
+}
+
+// callable refuses a function that the module of a folder does not have.
+func callable(folder, name string) error {
+	b, err := head(filepath.Join(folder, wasm.Functions), wasm.MaxFunctions)
+	if err != nil {
+		return err
+	}
+	have := strings.Fields(string(b))
+	if slices.Contains(have, name) {
+		return nil
+	}
+	fix := "export it, as docs/wasm.md says: NAME(i32, i32) → i64, casemate_alloc(i32) → i32 and the memory"
+	if len(have) > 0 {
+		fix = "name one of " + strings.Join(have[:min(len(have), 8)], ", ") + "; or " + fix
+	}
+	return &casemate.Error{Op: "compile", Kind: casemate.Unsupported, Err: fmt.Errorf("run.wasm.function: the module has no function %q that can be called", name), Fix: fix}
 }
 
 // A module is what is compiled; without a path it is the worker's own.
@@ -117,10 +138,28 @@ func (a *app) compileModule(ctx context.Context, init string, l *loaded, worker,
 		return "", err
 	}
 	compiled := filepath.Join(stage, wasm.CacheFolder)
-	if _, err := store.Digest(compiled); err != nil { // what is no tree of files, or a huge one
+	info, err := os.Lstat(compiled) // a link of the compiler's is not followed
+	if err == nil && !info.IsDir() {
+		err = errors.New("no folder")
+	}
+	if err == nil {
+		_, err = store.Digest(compiled) // what is no tree of files, or a huge one
+	}
+	if err != nil {
 		return internal(fmt.Errorf("the compiler handed something else over: %w", err))
 	}
-	if err := errors.Join(os.Rename(compiled, filepath.Join(folder, wasm.CacheFolder)), store.Settle(folder), store.Remove(to)); err != nil {
+	info, err = os.Lstat(filepath.Join(stage, wasm.Functions))
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("no regular file")
+	}
+	var names []byte
+	if err == nil {
+		names, err = head(filepath.Join(stage, wasm.Functions), wasm.MaxFunctions)
+	}
+	if err != nil {
+		return internal(fmt.Errorf("what the compiler says of the functions: %w", err))
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(folder, wasm.Functions), names, 0o444), os.Rename(compiled, filepath.Join(folder, wasm.CacheFolder)), store.Settle(folder), store.Remove(to)); err != nil {
 		return internal(err)
 	}
 	if err := os.Chmod(folder, 0o700); err != nil { // a folder that is moved must be one's to write
@@ -136,6 +175,9 @@ func (a *app) compileModule(ctx context.Context, init string, l *loaded, worker,
 func (m module) is(folder string) bool {
 	if fi, err := os.Stat(filepath.Join(folder, wasm.CacheFolder)); err != nil || !fi.IsDir() {
 		return false
+	}
+	if fi, err := os.Stat(filepath.Join(folder, wasm.Functions)); err != nil || !fi.Mode().IsRegular() {
+		return false // of a version that did not list them
 	}
 	if m.path == "" {
 		return true

@@ -41,7 +41,11 @@ func withModules(t *testing.T, modules map[string]string, more ...string) *place
 		if name == "loop" {
 			security = ", timeout: 1s"
 		}
-		tools = append(tools, strings.Replace(moduleTool(name, security), "timeout: 30s, memory: 128MiB, timeout: 1s", "timeout: 1s, memory: 128MiB", 1))
+		tool := strings.Replace(moduleTool(name, security), "timeout: 30s, memory: 128MiB, timeout: 1s", "timeout: 1s, memory: 128MiB", 1)
+		if name == "function" {
+			tool = strings.Replace(tool, ".wasm}}", ".wasm, function: nope}}", 1)
+		}
+		tools = append(tools, tool)
 	}
 	p := newPlace(t, append(tools, lenient)...)
 	for name, module := range modules {
@@ -90,6 +94,7 @@ func modulesOf(t *testing.T) {
 		// It grows its memory by a page and writes there, until it cannot.
 		"grow":      startingWith("\x03\x40\x41\x01\x40\x00\x41\x00\x4e\x04\x40\x3f\x00\x41\x01\x6b\x41\x10\x74\x41\x01\x36\x02\x00\x0c\x01\x0b\x0b\x00"),
 		"component": "\x00asm\x0d\x00\x01\x00", "broken": startingWith("")[:30],
+		"function": startingWith(""),
 		"imports": wasmHeader + "\x01\x04\x01\x60\x00\x00\x02\x0e\x01\x03env\x06launch\x00\x00",
 	})
 	for _, c := range []struct {
@@ -103,6 +108,7 @@ func modulesOf(t *testing.T) {
 		{"component", "unsupported", "component", 4},
 		{"broken", "invalid", "no WebAssembly module that can be run", 2},
 		{"imports", "unsupported", "env.launch", 4},
+		{"function", "unsupported", "run.wasm.function", 4},
 		{"fine", "", "", 0},
 	} {
 		o, said, status := p.answer(c.tool, "{}")

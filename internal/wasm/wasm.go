@@ -25,7 +25,7 @@ const QuickJS = "quickjs-v0.15.1"
 // Where things lie in the sandbox.
 const (
 	WorkerPath = "/.casemate/wasm"   // the worker
-	ModulePath = "/.casemate/module" // a folder of the store: ModuleFile and CacheFolder
+	ModulePath = "/.casemate/module" // a folder of the store: ModuleFile, CacheFolder, Functions
 	GuestPath  = "/.casemate/guest"  // EncodeGuest of the guest
 	StagePath  = "/stage"            // of what compiles: the same folder while it is made
 )
@@ -35,7 +35,11 @@ const (
 const (
 	ModuleFile  = "module.wasm"
 	CacheFolder = "compiled"
+	Functions   = "functions" // what Function of a tool may name, a line each
 )
+
+// MaxFunctions bounds that file, in bytes.
+const MaxFunctions = 64 << 10
 
 // The runners that the worker has.
 const (
