@@ -49,7 +49,7 @@ func loopbackUp() error {
 // process's own are added to it; they are all made before, for a runtime
 // that cannot start a thread dies.
 func limits(processes, fileSize int64) error {
-	warm()
+	Warm(6)
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return err
@@ -117,10 +117,9 @@ func Rlimits(processes, fileSize int64) (out []Rlimit, err error) {
 	return out, nil
 }
 
-// warm makes the threads that this process will ever block in system calls
-// at once; Go keeps them.
-func warm() {
-	const threads = 6
+// Warm makes so many threads, which Go keeps, for this process to block in system
+// calls at once: where no more can be made, a Go process that needs one dies.
+func Warm(threads int) {
 	var p [2]int
 	if unix.Pipe2(p[:], unix.O_CLOEXEC) != nil {
 		return

@@ -64,6 +64,10 @@ type server struct {
 	filters   map[string]string    // of guests, by their digests
 }
 
+// warmThreads is how many threads wait to be blocked in system calls. It is a
+// guess that leaves room: crashes were seen with eight threads in all.
+const warmThreads = 16
+
 // Main is the spawner's process: it returns its exit status when the router
 // or the operator is gone, and every sandbox with them.
 func Main() int {
@@ -108,6 +112,7 @@ func Main() int {
 	}
 	s.cg = cgroup.Probe()
 	s.cg.Sweep()
+	contain.Warm(warmThreads) // before the user's processes may run out
 	go s.forker()
 	over := make(chan struct{}, 2)
 	for _, c := range []*spawn.Conn{operator, s.router} {
