@@ -3,6 +3,7 @@ package contain
 import (
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -120,21 +121,20 @@ func Rlimits(processes, fileSize int64) (out []Rlimit, err error) {
 // Warm makes so many threads, which Go keeps, for this process to block in system
 // calls at once: where no more can be made, a Go process that needs one dies.
 func Warm(threads int) {
-	var p [2]int
-	if unix.Pipe2(p[:], unix.O_CLOEXEC) != nil {
-		return
-	}
-	var wg sync.WaitGroup
+	var ready, done sync.WaitGroup
+	release := make(chan struct{})
+	ready.Add(threads)
 	for range threads {
-		wg.Go(func() {
-			var b [1]byte
-			unix.Read(p[0], b[:])
+		done.Go(func() {
+			runtime.LockOSThread() // so that each has one of its own
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-release
 		})
 	}
-	unix.Write(p[1], make([]byte, threads))
-	unix.Close(p[1])
-	wg.Wait()
-	unix.Close(p[0])
+	ready.Wait()
+	close(release)
+	done.Wait()
 }
 
 // seccomp installs the filter that the spawner sent: it is the same for every
